@@ -9,10 +9,11 @@
         ├── Overloaded              503  OVERLOADED            this process has no room for more work
         └── StoreError              503  STORE_ERROR
             ├── NotSent             503  STORE_NOT_SENT        proven: nothing ran; sending again is safe
-            │   ├── StoreUnavailable 503 STORE_UNAVAILABLE     the guard knows that it is down, and did not try
+            │   ├── StoreUnavailable 503 STORE_UNAVAILABLE     no server could be reached, or the guard knows it
             │   ├── StoreClosed     503  STORE_CLOSED
             │   └── StoreFull       503  STORE_FULL            the memory store is at its bound
             └── OutcomeUnknown      503  STORE_OUTCOME_UNKNOWN it may have run, once
+                └── ReplyTimeout    503  STORE_TIMEOUT         no answer came in time
 
 The feature `errors` adds what applications raise (NotFound, Conflict, ...) and renders all of it.
 
@@ -179,7 +180,7 @@ class NotSent(StoreError):
 
 
 class StoreUnavailable(NotSent):
-    """The guard around the store knows that it is down and answered in its place."""
+    """No server could be reached in time, or the guard around the store knows so and answered in its place."""
 
     code = "STORE_UNAVAILABLE"
 
@@ -200,3 +201,9 @@ class OutcomeUnknown(StoreError):
     """The operation was sent and no answer came: it may have run, once, or not at all."""
 
     code = "STORE_OUTCOME_UNKNOWN"
+
+
+class ReplyTimeout(OutcomeUnknown):
+    """The operation was sent and no answer came within the timeout."""
+
+    code = "STORE_TIMEOUT"

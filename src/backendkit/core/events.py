@@ -64,5 +64,7 @@ class Hooks:
                 return
             self._reported.add(hook)
         logging.getLogger("backendkit.events").warning(
-            "an event hook raised on %s; further errors of it are not reported", type(event).__name__, exc_info=True
+            "an event hook raised on %s; further errors of it are not reported",
+            type(event).__name__,
+            exc_info=True,
         )
