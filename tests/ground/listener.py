@@ -28,12 +28,12 @@ class Listener:
         """Accept connections."""
         if self._server is not None:
             return
-        await self.close()
+        self.close()
         self._server = await self._loop.create_server(
             self._accept, HOST, self._port, backlog=_BACKLOG, reuse_address=True
         )
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Refuse connections."""
         for waiting in self._stalled:
             waiting.close()
@@ -41,12 +41,10 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
-            # The listening socket is unregistered now and closed in the next turn of the loop.
-            await asyncio.sleep(0)
 
-    async def stall(self) -> None:
+    def stall(self) -> None:
         """Leave callers unanswered: Linux drops a SYN while the queue of connections to accept is full."""
-        await self.close()
+        self.close()
         listening = socket.socket()
         self._stalled.append(listening)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

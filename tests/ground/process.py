@@ -36,8 +36,9 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
-        return self._child.poll()
+        """None while it runs, and always in a forked child; negative: the signal that ended it."""
+        # Another process cannot wait for it; Popen would take that for its end.
+        return self._child.poll() if os.getpid() == self._owner else None
 
     def pause(self) -> None:
         """Stop it (SIGSTOP) and return once every thread of it has stopped."""

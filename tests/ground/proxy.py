@@ -149,10 +149,10 @@ class FaultProxy:
     def accepted(self, link: Link) -> None:
         """Connect a new link to the target; see `Desk`."""
         self.connections += 1
-        if self.faults.cut:
-            link.reset()
-            return
         self._links.add(link)
+        if self.faults.cut:
+            link.refused()
+            return
         task = self._loop.create_task(self._connect(link))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -171,16 +171,19 @@ class FaultProxy:
             else:
                 await self._loop.create_connection(lambda: link.server, *self.target)
         except OSError:
-            link.reset()
+            link.refused()
+        except asyncio.CancelledError:
+            link.refused()
+            raise
 
     async def _inject(self, faults: Faults) -> None:
         self.faults = faults
         for link in list(self._links):
             link.meet(faults)
         if faults.unreachable:
-            await self._listener.stall()
+            self._listener.stall()
         elif faults.refuse:
-            await self._listener.close()
+            self._listener.close()
         else:
             await self._listener.open()
         await self._until_cut()
@@ -197,10 +200,13 @@ class FaultProxy:
         await asyncio.sleep(0)
 
     async def _shut_down(self) -> None:
-        await self._listener.close()
-        for task in list(self._tasks):
+        self.faults = Faults(refuse=True)  # for who is being accepted this very moment
+        self._listener.close()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Ours, and those in which asyncio accepts connections.
+        tasks = asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}
+        await asyncio.gather(*tasks, return_exceptions=True)
         for link in list(self._links):
             link.abort()
         while self._links:

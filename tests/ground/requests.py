@@ -55,7 +55,7 @@ class RequestParser:
 
     def _take_line(self) -> Generator[None, None, bytes]:
         while (end := self._buffer.find(b"\r\n")) < 0:
-            if self._buffer and self._buffer[:1] not in (b"*", b"$"):
+            if self._buffer and self._buffer[0] not in b"*$":
                 return b""
             yield
         line = yield from self._take(end + 2)
