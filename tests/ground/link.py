@@ -48,7 +48,6 @@ class Link:
         self._down = Flow(loop, self._end_down)
         self.client = End(self._accepted, self._from_client, self._client_lost, self._down)
         self.server = End(self._connected, self._from_server, self._server_lost, self._up)
-        self.meet(desk.faults)
 
     def meet(self, faults: Faults) -> None:
         """Take note that other faults begin."""
@@ -69,6 +68,8 @@ class Link:
         self._down.drop()
         self.client.reset()
         self.server.reset()
+        if self.server.transport is None:
+            self.refused()
 
     def _accepted(self) -> None:
         """The client is there; what it sends waits for the server."""

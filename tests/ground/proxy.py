@@ -5,6 +5,7 @@ may be used from any thread: when a call returns, what it asked for is in force.
 """
 
 import asyncio
+import socket
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,10 +47,11 @@ class FaultProxy:
         self.random = Random(seed)
         self.log = RequestLog()
         self._links: set[Link] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: set[asyncio.Task[object]] = set()
+        self._connecting: set[asyncio.Task[object]] = set()
         # Not whatever policy a test has set (uvloop does not let a socket be reset).
         self._loop = asyncio.SelectorEventLoop()
-        self._listener = Listener(self._loop, self.port, self._new_link)
+        self._listener = Listener(self._loop, self.port, self._accept)
         self._thread = Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
 
     @property
@@ -105,7 +107,7 @@ class FaultProxy:
         """Listen."""
         self._thread.start()
         try:
-            self._call(self._listener.open())
+            self._call(self._open())
         except BaseException:
             self.close()
             raise
@@ -150,19 +152,28 @@ class FaultProxy:
         """Connect a new link to the target; see `Desk`."""
         self.connections += 1
         self._links.add(link)
+        link.meet(self.faults)
         if self.faults.cut:
             link.refused()
-            return
-        task = self._loop.create_task(self._connect(link))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        else:
+            self._spawn(self._connect(link), self._connecting)
 
     def forget(self, link: Link) -> None:
         """Drop a link whose connections have ended; see `Desk`."""
         self._links.discard(link)
 
-    def _new_link(self) -> asyncio.Protocol:
-        return Link(self, self._loop).client
+    def _accept(self, client: socket.socket) -> None:
+        link = Link(self, self._loop)
+        accepting = self._loop.connect_accepted_socket(lambda: link.client, client)
+        self._spawn(accepting, self._accepting)
+
+    def _spawn(self, work: Coroutine[Any, Any, object], into: set[asyncio.Task[object]]) -> None:
+        task = self._loop.create_task(work)
+        into.add(task)
+        task.add_done_callback(into.discard)
+
+    async def _open(self) -> None:
+        self._listener.open()
 
     async def _connect(self, link: Link) -> None:
         try:
@@ -172,9 +183,6 @@ class FaultProxy:
                 await self._loop.create_connection(lambda: link.server, *self.target)
         except OSError:
             link.refused()
-        except asyncio.CancelledError:
-            link.refused()
-            raise
 
     async def _inject(self, faults: Faults) -> None:
         self.faults = faults
@@ -185,32 +193,28 @@ class FaultProxy:
         elif faults.refuse:
             self._listener.close()
         else:
-            await self._listener.open()
-        await self._until_cut()
+            self._listener.open()
+        await _turn()
 
     async def _reset_now(self) -> None:
         for link in list(self._links):
             link.reset()
+        await _turn()
 
     async def _count_open(self) -> int:
         return sum(not link.client.lost for link in self._links)
 
-    async def _until_cut(self) -> None:
-        # An aborted transport closes its socket, which sends the RST, in the next turn of the loop.
-        await asyncio.sleep(0)
-
     async def _shut_down(self) -> None:
         self.faults = Faults(refuse=True)  # for who is being accepted this very moment
         self._listener.close()
-        for task in self._tasks:
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for task in self._connecting:
             task.cancel()
-        # Ours, and those in which asyncio accepts connections.
-        tasks = asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._connecting, return_exceptions=True)
         for link in list(self._links):
             link.abort()
         while self._links:
-            await asyncio.sleep(0)
+            await _turn()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_WITHIN_S)
@@ -218,3 +222,8 @@ class FaultProxy:
 
 def _name(request: Request) -> bytes:
     return request[0].upper() if request else b""
+
+
+async def _turn() -> None:
+    """Let the loop come round: an aborted transport closes its socket, which sends the RST, only then."""
+    await asyncio.sleep(0)
