@@ -85,7 +85,7 @@ class SyncIO:
         """Call `function` in this thread."""
         try:
             return Value(function())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's error is the outcome
             return Error(error)
 
     async def share(self, key: object, load: Load[T]) -> Outcome[T]:
@@ -116,7 +116,7 @@ class AsyncIO:
         try:
             result = function()
             return Value(await result if isinstance(result, Awaitable) else result)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's error is the outcome
             return Error(error)
 
     async def share(self, key: object, load: Load[T]) -> Outcome[T]:
@@ -128,5 +128,5 @@ async def _awaited(load: Load[T]) -> Outcome[T]:
     """Make a coroutine of any awaitable, and an outcome of any error."""
     try:
         return await load()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the load's error is the outcome
         return Error(error)

@@ -145,7 +145,7 @@ class MemoryStore:
     def _outcome(self, operation: Operation[R]) -> Outcome[R]:
         try:
             return Value(self.run(operation))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the operation's error is its outcome
             return Error(error)
 
     def _state(self, key: bytes, now: int) -> State:

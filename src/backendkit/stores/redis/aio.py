@@ -14,6 +14,7 @@ from backendkit.core.errors import StoreClosed
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.lane import Lane
 from backendkit.stores.redis.shared import Shared, unanswered
@@ -61,7 +62,7 @@ class AsyncRedisStore:
             if type(raw) is list:
                 return operation.read(raw)
         carrier = _AwaitingCarrier(self, shared)
-        return operation.read(await shared.delivery(operation, address).run(carrier, raw))
+        return operation.read(await Delivery(shared, operation, address).run(carrier, raw))
 
     async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         """Carry out operations in one batch per server; see `Store.run_many`."""

@@ -22,7 +22,7 @@ import types
 from collections import deque
 from collections.abc import Coroutine, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
@@ -34,12 +34,10 @@ from backendkit.core.errors import (
     StoreUnavailable,
 )
 from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.connections import StreamingConnection
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.tally import Tally
 from backendkit.stores.redis.verdict import REFUSALS, Raw
-
-if TYPE_CHECKING:
-    from redis.asyncio.connection import AbstractConnection
 
 
 class Lane:
@@ -65,7 +63,7 @@ class Lane:
         self.tally = Tally()
         self._queue: deque[_Entry] = deque()  # not yet sent
         self._flight: deque[_Entry] = deque()  # sent, in the order in which replies will come
-        self._connection: AbstractConnection | None = None
+        self._connection: StreamingConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[None] | None = (
             None  # finishes a write that did not drain at once
@@ -119,7 +117,7 @@ class Lane:
         elif self._writer is None:  # else the writer flushes when it is through
             self._send(self._connection)
 
-    def _send(self, connection: AbstractConnection) -> None:
+    def _send(self, connection: StreamingConnection) -> None:
         chunks: list[bytes] = []
         sent = 0
         while self._queue:
@@ -163,7 +161,7 @@ class Lane:
     async def _live(self) -> None:
         """One connection's life: connect, then read replies until it breaks."""
         me = asyncio.current_task()
-        connection: AbstractConnection | None = None
+        connection: StreamingConnection | None = None
         try:
             await asyncio.sleep(
                 0
@@ -181,7 +179,7 @@ class Lane:
                     OutcomeUnknown("the event loop closed before an answer came; it may have run")
                 )
             raise
-        except Exception as error:  # whatever ends this task must be told to those who wait for it
+        except Exception as error:  # noqa: BLE001 - whatever ends this task must be told to those who wait for it
             if self._reader is me:
                 if self._connection is None:
                     unreachable = StoreUnavailable(
@@ -193,7 +191,7 @@ class Lane:
             if connection is not None:
                 await connection.disconnect(nowait=True)
 
-    async def _dialled(self) -> AbstractConnection:
+    async def _dialled(self) -> StreamingConnection:
         tls = self._dial.tls
         if tls is not None and not tls.built:
             await asyncio.to_thread(tls.context)
@@ -207,7 +205,7 @@ class Lane:
         self.tally.connects += 1
         return connection
 
-    async def _read(self, connection: AbstractConnection) -> None:
+    async def _read(self, connection: StreamingConnection) -> None:
         flight = self._flight
         while True:
             raw: Raw
