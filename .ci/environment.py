@@ -78,7 +78,7 @@ class Environment:
         self._pip("install", "--no-index", "--no-deps", "--force-reinstall", *built)
 
     def _pip(self, *arguments: str) -> None:
-        quiet = ("--quiet", "--disable-pip-version-check", "--no-input")
+        quiet = ("-qq", "--disable-pip-version-check", "--no-input")
         _run(str(self.python), "-m", "pip", *quiet, *arguments)
 
     def _stamped(self, step: str, made_from: str) -> bool:
