@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 
 from backendkit.core.operation import Script
-
 from tests.structure.tree import dotted, modules
 
 REFUSED = {
