@@ -63,6 +63,8 @@ class Environment:
             return
         if not _can_make_venv(self.interpreter):
             packages.install("python3-venv")
+        if not _can_make_venv(self.interpreter):
+            sys.exit(f"{self.interpreter} cannot make environments; install virtualenv beside it")
         _run(self.interpreter, "-m", "venv", str(self.path))
 
     def _install_lock(self) -> None:
