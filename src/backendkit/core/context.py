@@ -1,0 +1,115 @@
+"""What belongs to the request at hand: its id, the fields bound to it, and its deadline.
+
+A request's fields live in one mutable object that a context variable points to. Threads and tasks copy the
+variable, not the object: what a handler in a worker thread binds is therefore seen by the access line, and by
+sibling tasks, and behind middleware that runs the handler in another task. When the request ends its fields are
+frozen, so that a job which outlives it cannot write into a record that was already told. What is only true for
+a stretch of code is bound lexically, by `bound`, and ends with it. Deadlines nest and take the minimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import MappingProxyType
+from typing import Any
+
+
+class Request:
+    """One request, for as long as it runs.
+
+    Attributes:
+        id: its identifier, `[A-Za-z0-9._-]{1,128}`.
+        fields: what `bind` added; read it, and write through `bind`.
+        ended: whether it is over and its fields are frozen.
+    """
+
+    __slots__ = ("ended", "fields", "id")
+
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
+        self.fields: dict[str, Any] = {}
+        self.ended = False
+
+
+def enter(request: Request) -> Token[Request | None]:
+    """Make `request` the current one of this thread or task, until `leave`."""
+    return _request.set(request)
+
+
+def leave(request: Request, token: Token[Request | None]) -> None:
+    """End `request` and restore what was current before it.
+
+    Works from another context than `enter` ran in, as happens when a server closes a response's iterable
+    elsewhere: then there is nothing to restore there.
+    """
+    request.ended = True
+    try:
+        _request.reset(token)
+    except ValueError:
+        if _request.get() is request:
+            _request.set(None)
+
+
+def current() -> Request | None:
+    """Return the request that this thread or task works for, or None."""
+    return _request.get()
+
+
+def request_id() -> str | None:
+    """Return the current request's id, or None outside a request."""
+    request = _request.get()
+    return None if request is None else request.id
+
+
+def bind(**fields: Any) -> None:
+    """Add fields to the whole current request: every later record of it, the access line included, has them.
+
+    Outside a request, and once it has ended, this does nothing.
+    """
+    request = _request.get()
+    if request is not None and not request.ended:
+        # A new dict each time: readers in other threads never see one that changes under them.
+        request.fields = {**request.fields, **fields}
+
+
+@contextmanager
+def bound(**fields: Any) -> Iterator[None]:
+    """Add fields to the records of a stretch of code, inside a request or not; they end with the block."""
+    token = _bound.set(MappingProxyType({**_bound.get(), **fields}))
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def fields() -> dict[str, Any]:
+    """Return all fields in force here: the request's id as `request_id`, its own, and the lexical ones, which win."""
+    request = _request.get()
+    lexical = _bound.get()
+    if request is None:
+        return dict(lexical)
+    return {"request_id": request.id, **request.fields, **lexical}
+
+
+def deadline_us() -> int | None:
+    """Return the moment, on the monotonic clock, by which the work at hand must end; None: no limit."""
+    return _deadline.get()
+
+
+@contextmanager
+def until(mono_us: int) -> Iterator[int]:
+    """Set a deadline for a block of code, or keep the one in force where that is earlier; yields the one that holds."""
+    outer = _deadline.get()
+    effective = mono_us if outer is None else min(mono_us, outer)
+    token = _deadline.set(effective)
+    try:
+        yield effective
+    finally:
+        _deadline.reset(token)
+
+
+_request: ContextVar[Request | None] = ContextVar("backendkit_request", default=None)
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("backendkit_bound", default=MappingProxyType({}))  # noqa: B039 - read-only
+_deadline: ContextVar[int | None] = ContextVar("backendkit_deadline", default=None)

@@ -1,0 +1,70 @@
+"""What happened, told to whoever asked. Features emit events; they do not log.
+
+An event is a frozen record. A hook is any callable that takes one; it runs in the emitting thread, after all
+locks are released, and should return quickly. A hook that raises is contained and reported once, by a warning of
+the logger `backendkit.events`: the work that emitted never fails for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The base of all event records."""
+
+
+Hook: TypeAlias = Callable[[Event], object]
+"""Receives events; what it returns is ignored."""
+
+
+class Hooks:
+    """The hooks of one emitter, or several that share them. Safe to use from any thread."""
+
+    __slots__ = ("_hooks", "_lock", "_reported")
+
+    def __init__(self) -> None:
+        self._hooks: tuple[tuple[Hook, tuple[type[Event], ...]], ...] = ()
+        self._reported: set[Hook] = set()
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        """Whether anybody listens: lets a hot path skip building the record."""
+        return bool(self._hooks)
+
+    def add(self, hook: Hook, *kinds: type[Event]) -> Callable[[], None]:
+        """Call `hook` with every event, or only with those of `kinds`; return a function that ends it."""
+        entry = (hook, kinds or (Event,))
+        with self._lock:
+            self._hooks = (*self._hooks, entry)
+
+        def remove() -> None:
+            with self._lock:
+                self._hooks = tuple(e for e in self._hooks if e is not entry)
+
+        return remove
+
+    def emit(self, event: Event) -> None:
+        """Tell every hook that asked for this kind, in the order they were added. Never raises an `Exception`."""
+        for hook, kinds in self._hooks:
+            if isinstance(event, kinds):
+                try:
+                    hook(event)
+                except Exception:
+                    self._report(hook, event)
+
+    def _report(self, hook: Hook, event: Event) -> None:
+        with self._lock:
+            if hook in self._reported:
+                return
+            self._reported.add(hook)
+        logging.getLogger("backendkit.events").warning(
+            "an event hook raised on %s; further errors of it are not reported",
+            type(event).__name__,
+            exc_info=True,
+        )
