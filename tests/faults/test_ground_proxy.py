@@ -12,7 +12,7 @@ import pytest
 from tests.ground.faults import Faults
 from tests.ground.loops import in_subprocess, in_threads
 from tests.ground.proxy import FaultProxy
-from tests.ground.resp import Login, Wire
+from tests.ground.resp import Login, Wire, pack
 from tests.ground.single import SecureSingle, Single, UnixSocket
 from tests.ground.waiting import eventually
 
@@ -179,26 +179,35 @@ def test_one_byte_at_a_time(proxy: FaultProxy, wire: Wire, namespace: str) -> No
     assert len(pieces) > 1
 
 
-@pytest.mark.parametrize("together", [True, False])
 def test_sever_after_a_number_of_requests(
-    proxy: FaultProxy, wire: Wire, redis_single: Single, namespace: str, together: bool
+    proxy: FaultProxy, wire: Wire, redis_single: Single, namespace: str
 ) -> None:
-    """The last one is executed and not answered, what follows is not executed, others do not notice."""
+    """The last one is executed and not answered; another connection does not notice."""
     with connect(proxy) as other:
         assert other.command("PING") == b"PONG"
         proxy.inject(Faults(sever_after=3))
-        for _ in range(5 if together else 2):
-            wire.send("INCR", namespace)
-        if not together:
-            assert [wire.read(), wire.read()] == [1, 2]
-            wire.send("INCR", namespace)
+        assert [wire.command("INCR", namespace), wire.command("INCR", namespace)] == [1, 2]
         with pytest.raises(ConnectionResetError):
-            while True:
-                wire.read()
-        eventually(lambda: redis_single.server.command("GET", namespace) == b"3", "three ran")
+            wire.command("INCR", namespace)
+        eventually(lambda: redis_single.server.command("GET", namespace) == b"3", "the last ran")
         assert other.command("PING") == b"PONG"
         assert proxy.faults == Faults()
+
+
+def test_sever_within_a_pipeline(
+    proxy: FaultProxy, redis_single: Single, namespace: str
+) -> None:
+    """What stands behind the last request in the same packet is not executed."""
+    proxy.inject(Faults(sever_after=3))
+    with socket.create_connection(proxy.address, timeout=3) as client:
+        client.sendall(pack("INCR", namespace) * 5)
+        with pytest.raises(ConnectionResetError):
+            while client.recv(100):
+                pass
+    eventually(lambda: redis_single.server.command("GET", namespace) == b"3", "three ran")
+    eventually(lambda: proxy.open_connections == 0, "the connection is gone")
     assert redis_single.server.command("GET", namespace) == b"3"
+    assert proxy.requests_seen(b"INCR") == 5
 
 
 def test_requests_are_seen(proxy: FaultProxy, wire: Wire, namespace: str) -> None:

@@ -64,4 +64,6 @@ class Listener:
             except BlockingIOError:
                 return
             accepted.setblocking(False)
+            # asyncio does so only for sockets that it made itself; with Nagle's algorithm, single bytes are gathered.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._accept(accepted)
