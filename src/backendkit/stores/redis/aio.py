@@ -169,7 +169,7 @@ class _AwaitingCarrier:
         except (RedisError, TimeoutError) as error:
             raise unanswered(address, error) from error
         finally:
-            await connection.disconnect(nowait=True)
+            connection.abort()
 
     async def wait(self, us: int) -> None:
         await self._shared.time.sleep_async(us)

@@ -108,12 +108,12 @@ class Dial:
         options = self._common()
         connection: Any
         if address.port == 0:
-            connection = streaming.UnixDomainSocketConnection(path=address.host, **options)
+            connection = _UnixStream(path=address.host, **options)
         elif self.tls is not None:
-            connection = streaming.SSLConnection(host=address.host, port=address.port, **options)
+            connection = _TlsStream(host=address.host, port=address.port, **options)
             connection.ssl_context.context = self.tls.context()
         else:
-            connection = streaming.Connection(host=address.host, port=address.port, **options)
+            connection = _PlainStream(host=address.host, port=address.port, **options)
         return cast("StreamingConnection", connection)
 
     def _common(self) -> dict[str, Any]:
@@ -146,3 +146,25 @@ class _TlsConnection(blocking.Connection):
         except BaseException:
             sock.close()
             raise
+
+
+class _Abortable(streaming.AbstractConnection):
+    """redis-py's connections close in good order only: that waits for a server to read what it will never read."""
+
+    def abort(self) -> None:
+        """Close at once; what was not yet written is thrown away."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+            self._writer = self._reader = None
+
+
+class _PlainStream(_Abortable, streaming.Connection):
+    pass
+
+
+class _TlsStream(_Abortable, streaming.SSLConnection):
+    pass
+
+
+class _UnixStream(_Abortable, streaming.UnixDomainSocketConnection):
+    pass

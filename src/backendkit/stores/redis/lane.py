@@ -189,7 +189,7 @@ class Lane:
                 self._drop(self._lost(error))
         finally:
             if connection is not None:
-                await connection.disconnect(nowait=True)
+                connection.abort()
 
     async def _dialled(self) -> StreamingConnection:
         tls = self._dial.tls
@@ -200,7 +200,7 @@ class Lane:
             async with asyncio.timeout(self._dial.connect_timeout):
                 await connection.connect()
         except BaseException:
-            await connection.disconnect(nowait=True)
+            connection.abort()
             raise
         self.tally.connects += 1
         return connection
