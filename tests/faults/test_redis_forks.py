@@ -5,6 +5,7 @@ import gc
 import ssl
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -142,6 +143,33 @@ def test_a_child_that_drops_the_store(url: str, namespace: str) -> None:
         load.progress(100)
         assert box[0].stats().connects == 1
     assert not load.books.failed
+    box[0].close()
+
+
+def test_a_child_that_drops_the_parents_loop(url: str, namespace: str) -> None:
+    """The store keeps in the child what was the parent's loop's: closing it would make the parent's deaf."""
+    store = bare(url)
+    key = namespace.encode()
+    box = [asyncio.new_event_loop()]
+
+    def child() -> None:
+        warnings.simplefilter("ignore", ResourceWarning)
+        box.clear()
+        gc.collect()
+        use(store, key)
+        gc.collect()
+
+    async def main() -> None:
+        for _ in range(5):
+            await asyncio.wait_for(store.aio.run(tick(key)), 5)
+            await asyncio.wait_for(asyncio.to_thread(time.sleep, 0), 5)
+
+    box[0].run_until_complete(main())
+    in_fork(child)
+    box[0].run_until_complete(main())
+    assert store.stats().connects == 1
+    box[0].run_until_complete(store.aio.close())
+    box[0].run_until_complete(box[0].shutdown_default_executor())
     box[0].close()
 
 
