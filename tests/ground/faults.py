@@ -24,7 +24,7 @@ class Faults:
             accepted.
         refuse: As a dead server: connections are reset, new ones refused.
         truncate: So many more bytes of replies on each connection, then it is closed.
-        one_byte: Replies come one byte a segment.
+        one_byte: Replies come one byte a segment; who reads late may still find several at once.
         sever_after: So many more requests, counted over all connections, reach the server; the
             connection that brought the last of them is reset before its reply, and the fault is
             over. Plain text only.

@@ -62,6 +62,8 @@ class Flow:
         """Throw away what is on its way."""
         self._chunks.clear()
         self._size = 0
+        if self._source:  # the end of a stream is seen only while reading
+            self._source.resume_reading()
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None

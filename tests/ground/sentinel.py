@@ -6,7 +6,7 @@ left is a random wait of up to one second before a sentinel stands for election
 """
 
 from tests.ground.ports import HOST
-from tests.ground.resp import ReplyError
+from tests.ground.resp import Reply, ReplyError
 from tests.ground.servers import Server
 from tests.ground.topology import Topology
 from tests.ground.waiting import eventually
@@ -183,9 +183,8 @@ class SentinelGroup(Topology):
         return int(reply[1]) if isinstance(reply, list) and isinstance(reply[1], bytes) else None
 
 
-def _fields(reply: object) -> dict[str, str]:
+def _fields(reply: Reply) -> dict[str, str]:
     if not isinstance(reply, list):
         raise TypeError(f"no list of names and values: {reply!r}")
-    parts: list[object] = reply
-    texts = [part.decode() for part in parts if isinstance(part, bytes)]
+    texts = [part.decode() for part in reply if isinstance(part, bytes)]
     return dict(zip(texts[::2], texts[1::2], strict=True))
