@@ -56,7 +56,7 @@ def session(last_words: str) -> Iterator[tuple[subprocess.Popen[str], list[int],
 def in_directory(pid: int, directory: Path) -> bool:
     """The process is there and is that server, not another that was given its pid since."""
     try:
-        return os.readlink(f"/proc/{pid}/cwd") == str(directory)
+        return Path(f"/proc/{pid}/cwd").readlink() == directory
     except OSError:
         return False
 
