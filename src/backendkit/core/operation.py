@@ -72,8 +72,11 @@ class Change(NamedTuple):
     reply: Reply
 
 
-Fold: TypeAlias = Callable[[Sequence[State], int, Sequence[Item]], Change]
-"""`(states, now_us, args) -> Change`. Pure: no clock, no I/O, no randomness."""
+Fold: TypeAlias = Callable[[Sequence[State], int, Sequence[Any]], Change]
+"""`(states, now_us, args) -> Change`. Pure: no clock, no I/O, no randomness.
+
+`args` are the operation's own, so that a fold knows which are integers and which bytes.
+"""
 
 
 class Script:
