@@ -9,7 +9,7 @@ a stretch of code is bound lexically, by `bound`, and ends with it. Deadlines ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -75,7 +75,7 @@ def bind(**fields: Any) -> None:
 
 
 @contextmanager
-def bound(**fields: Any) -> Iterator[None]:
+def bound(**fields: Any) -> Generator[None]:
     """Add fields to the records of a stretch of code, inside a request or not; they end with the block."""
     token = _bound.set(MappingProxyType({**_bound.get(), **fields}))
     try:
@@ -99,7 +99,7 @@ def deadline_us() -> int | None:
 
 
 @contextmanager
-def until(mono_us: int) -> Iterator[int]:
+def until(mono_us: int) -> Generator[int]:
     """Set a deadline for a block of code, or keep the one in force where that is earlier; yields the one that holds."""
     outer = _deadline.get()
     effective = mono_us if outer is None else min(mono_us, outer)
@@ -111,5 +111,5 @@ def until(mono_us: int) -> Iterator[int]:
 
 
 _request: ContextVar[Request | None] = ContextVar("backendkit_request", default=None)
-_bound: ContextVar[Mapping[str, Any]] = ContextVar("backendkit_bound", default=MappingProxyType({}))  # noqa: B039 - read-only
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("backendkit_bound", default=MappingProxyType({}))
 _deadline: ContextVar[int | None] = ContextVar("backendkit_deadline", default=None)

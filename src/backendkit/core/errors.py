@@ -79,7 +79,7 @@ class AppError(Exception):
             return self.message
         try:
             return self.message.format_map(_Params(self.params))
-        except Exception:  # a parameter's own __format__ may raise anything
+        except Exception:  # noqa: BLE001 - a parameter's own __format__ may raise anything
             return self.message
 
     def __str__(self) -> str:
@@ -89,10 +89,10 @@ class AppError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
-E_co = TypeVar("E_co", bound=AppError)
+E = TypeVar("E", bound=AppError)
 
 
-def _rebuild(cls: type[E_co], args: tuple[Any, ...], state: dict[str, Any]) -> E_co:
+def _rebuild(cls: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
     """Make a pickled or copied error again without calling a subclass's `__init__`."""
     error = cls.__new__(cls, *args)
     error.args = args
@@ -123,7 +123,7 @@ class InvalidArgument(AppError, ValueError):
 def _shown(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:
+    except Exception:  # noqa: BLE001 - a value's own __repr__ may raise anything
         text = f"<a {type(value).__name__} whose repr fails>"
     return text if len(text) <= 200 else text[:200] + "..."
 

@@ -60,7 +60,7 @@ class Flights:
             return self._lead(key, flight, load)
         if flight.led_from_here() or not flight.landed.wait(self._longest_wait):
             return load()
-        return cast(Outcome[T], flight.outcome)
+        return cast("Outcome[T]", flight.outcome)
 
     async def share_async(
         self, key: object, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
@@ -77,7 +77,7 @@ class Flights:
             task.add_done_callback(self._tasks.discard)
         try:
             async with asyncio.timeout(None if leads else self._longest_wait):
-                return cast(Outcome[T], await waiter)
+                return cast("Outcome[T]", await waiter)
         except TimeoutError:
             return await load()
 

@@ -8,7 +8,7 @@ or generated code. Hot paths return before a flow starts; a step costs about a m
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from backendkit.core.clock import Clock
 from backendkit.core.flights import Flights
@@ -85,7 +85,7 @@ class SyncIO:
         """Call `function` in this thread."""
         try:
             return Value(function())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's error is the outcome
             return Error(error)
 
     async def share(self, key: object, load: Load[T]) -> Outcome[T]:
@@ -114,9 +114,11 @@ class AsyncIO:
     async def call(self, function: Callable[[], Any]) -> Outcome[Any]:
         """Call `function`, and await what it returns if that can be awaited."""
         try:
-            result = function()
-            return Value(await result if isinstance(result, Awaitable) else result)
-        except Exception as error:
+            result: object = function()
+            if isinstance(result, Awaitable):
+                result = await cast("Awaitable[object]", result)
+            return Value(result)
+        except Exception as error:  # noqa: BLE001 - the user's error is the outcome
             return Error(error)
 
     async def share(self, key: object, load: Load[T]) -> Outcome[T]:
@@ -128,5 +130,5 @@ async def _awaited(load: Load[T]) -> Outcome[T]:
     """Make a coroutine of any awaitable, and an outcome of any error."""
     try:
         return await load()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the load's error is the outcome
         return Error(error)

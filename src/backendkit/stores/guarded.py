@@ -26,9 +26,9 @@ from backendkit.core.events import Event, Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import IO, AsyncIO, SyncIO, step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.operation import Change, Item, Operation, Reply, Script, State
+from backendkit.core.operation import Change, Operation, Reply, Script, State
 from backendkit.core.outcome import Error, Outcome
-from backendkit.core.store import AsyncStore, Store, StoreStats
+from backendkit.core.store import Store, StoreStats
 
 R = TypeVar("R")
 
@@ -86,7 +86,6 @@ class Guarded:
     __slots__ = (
         "__weakref__",
         "_aio",
-        "_circuits",
         "_hooks",
         "_lock",
         "_policy",
@@ -94,6 +93,7 @@ class Guarded:
         "_tasks",
         "_time",
         "_timeouts",
+        "circuits",
         "store",
     )
 
@@ -104,7 +104,7 @@ class Guarded:
         self._policy = policy or FailurePolicy()
         self._hooks = hooks or Hooks()
         self._time = SystemClock()  # servers fail in real time, whatever clock the features have
-        self._circuits: dict[str, _Circuit] = {}
+        self.circuits: dict[str, _Circuit] = {}
         self._timeouts: dict[str, deque[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._prober_due_us = 0
@@ -125,7 +125,7 @@ class Guarded:
     @property
     def down(self) -> dict[str, str]:
         """The routes that are down now, and why."""
-        return {circuit.route: circuit.reason for circuit in list(self._circuits.values())}
+        return {circuit.route: circuit.reason for circuit in list(self.circuits.values())}
 
     def after_fork_in_child(self) -> None:
         """Begin without the parent's prober; what is down stays so until the child's own has looked."""
@@ -139,7 +139,7 @@ class Guarded:
         Raises:
             StoreUnavailable: also where the guard knows that the server is down, in microseconds.
         """
-        if self._circuits and (rejection := self.rejection(operation)):
+        if self.circuits and (rejection := self.rejection(operation)):
             self.probe_from_thread()
             raise rejection
         try:
@@ -168,14 +168,14 @@ class Guarded:
     def close(self) -> None:
         """Close the guarded store and stop probing."""
         with self._lock:
-            self._circuits.clear()
+            self.circuits.clear()
         self.store.close()
 
     # What both faces use; not for users.
 
     def rejection(self, operation: Operation[Any]) -> StoreUnavailable | None:
         """Return the error for an operation on a server that is down, or None if it may go on."""
-        circuit = self._circuits.get(self.store.route(operation))
+        circuit = self.circuits.get(self.store.route(operation))
         if circuit is None:
             return None
         left_us = max(circuit.probe_us - self._time.mono_us(), 0)
@@ -186,7 +186,7 @@ class Guarded:
     def admitted(self, operations: Sequence[Operation[Any]]) -> _Batch:
         """Split a batch into what may go on and what is rejected."""
         rejected: dict[int, StoreUnavailable] = {}
-        if self._circuits:
+        if self.circuits:
             for place, operation in enumerate(operations):
                 if rejection := self.rejection(operation):
                     rejected[place] = rejection
@@ -201,7 +201,8 @@ class Guarded:
             for operation, outcome in zip(operations, outcomes, strict=True)
             if isinstance(outcome, Error) and isinstance(outcome.error, StoreError)
         ]
-        return any([self.opens(operation, error) for operation, error in failures])
+        opened = [self.opens(operation, error) for operation, error in failures]
+        return any(opened)
 
     def opens(self, operation: Operation[Any], error: StoreError) -> bool:
         """Note a failure; return whether it opened the guard."""
@@ -210,13 +211,13 @@ class Guarded:
         route = self.store.route(operation)
         now = self._time.mono_us()
         with self._lock:
-            if route in self._circuits or (
+            if route in self.circuits or (
                 isinstance(error, ReplyTimeout) and not self._too_many(route, now)
             ):
                 return False
             first_us = checks.duration_us("first_probe", self._policy.first_probe)
             probe = Operation(PROBE, operation.keys[:1], (), _nothing)
-            self._circuits[route] = _Circuit(
+            self.circuits[route] = _Circuit(
                 route, error.reason, probe, now, now + first_us, first_us
             )
             self._timeouts.pop(route, None)
@@ -251,7 +252,7 @@ class Guarded:
         """Whether nobody probes; then the caller must. A prober that is late has died with its loop or process."""
         now = self._time.mono_us()
         with self._lock:
-            if not self._circuits or now < self._prober_due_us:
+            if not self.circuits or now < self._prober_due_us:
                 return False
             self._prober_due_us = now + _LATE_US
             return True
@@ -261,11 +262,11 @@ class Guarded:
         look_us = checks.duration_us("first_probe", self._policy.first_probe)
         while True:
             with self._lock:
-                if not self._circuits:
+                if not self.circuits:
                     self._prober_due_us = 0
                     return
                 self._prober_due_us = self._time.mono_us() + _LATE_US
-            for circuit in list(self._circuits.values()):
+            for circuit in list(self.circuits.values()):
                 if circuit.probe_us <= self._time.mono_us():
                     await self._try(io, circuit)
             await io.wait(look_us)
@@ -280,7 +281,7 @@ class Guarded:
             circuit.probe_us = self._time.mono_us() + circuit.pause_us
             return
         with self._lock:
-            was_open = self._circuits.pop(circuit.route, None) is circuit
+            was_open = self.circuits.pop(circuit.route, None) is circuit
         if was_open and self._hooks:
             self._hooks.emit(StoreUp(circuit.route, self._time.mono_us() - circuit.opened_us))
 
@@ -301,7 +302,7 @@ class AsyncGuarded:
     async def run(self, operation: Operation[R]) -> R:
         """Carry out `operation`; see `Guarded.run`."""
         guarded = self._guarded
-        if guarded._circuits and (rejection := guarded.rejection(operation)):
+        if guarded.circuits and (rejection := guarded.rejection(operation)):
             guarded.probe_from_loop()
             raise rejection
         try:
@@ -352,7 +353,7 @@ class _Batch:
         return [Error(self.rejected[n]) if n in self.rejected else next(rest) for n in range(total)]
 
 
-def _fold_probe(states: Sequence[State], now: int, args: Sequence[Item]) -> Change:
+def _fold_probe(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
     return Change((), [1])
 
 

@@ -8,8 +8,9 @@ and parses. Only this folder and `connect` import it.
 from __future__ import annotations
 
 from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.aio import AsyncRedisStore
 from backendkit.stores.redis.dial import Dial, Tls
-from backendkit.stores.redis.store import AsyncRedisStore, RedisStore
+from backendkit.stores.redis.store import RedisStore
 from backendkit.stores.redis.topology import Cluster, SentinelMaster, Single, Topology
 
 __all__ = [

@@ -9,14 +9,13 @@ from __future__ import annotations
 from copy import copy
 from typing import Any, Protocol
 
-from backendkit.core.clock import Clock
 from backendkit.core.errors import NotSent, OutcomeUnknown, StoreError, StoreUnavailable
 from backendkit.core.operation import Operation, Reply
 from backendkit.stores.redis.address import Address
-from backendkit.stores.redis.tally import Ledger
-from backendkit.stores.redis.topology import Topology, Wire
+from backendkit.stores.redis.shared import Shared
+from backendkit.stores.redis.topology import Wire
 from backendkit.stores.redis.verdict import Raw, Verdict, code_of, judge
-from backendkit.stores.redis.wire import ASKING, Packer
+from backendkit.stores.redis.wire import ASKING
 
 
 class Carrier(Wire, Protocol):
@@ -33,13 +32,9 @@ class Delivery:
     """One operation on its way, for as long as that takes more than one attempt.
 
     Args:
-        topology: where to send it.
-        packer: how to pack it.
-        time: real time.
-        ledger: where to count what is sent again.
-        operation: what to send.
+        shared: the store.
+        operation: what to send. All further attempts share the time that one has.
         address: where the first attempt went; None if nobody knew where to.
-        due_us: when all attempts must have ended, by `time`'s monotonic reading.
     """
 
     __slots__ = (
@@ -47,31 +42,18 @@ class Delivery:
         "_asking",
         "_due_us",
         "_evaluate",
-        "_ledger",
         "_operation",
-        "_packer",
         "_pause_us",
-        "_time",
+        "_shared",
         "_topology",
     )
 
-    def __init__(
-        self,
-        topology: Topology,
-        packer: Packer,
-        time: Clock,
-        ledger: Ledger,
-        operation: Operation[Any],
-        address: Address | None,
-        due_us: int,
-    ) -> None:
-        self._topology = topology
-        self._packer = packer
-        self._time = time
-        self._ledger = ledger
+    def __init__(self, shared: Shared, operation: Operation[Any], address: Address | None) -> None:
+        self._shared = shared
+        self._topology = shared.topology
         self._operation = operation
         self._address = address
-        self._due_us = due_us
+        self._due_us = shared.time.mono_us() + shared.left_us()
         self._asking = False
         self._evaluate = False
         self._pause_us = _FIRST_PAUSE_US
@@ -90,7 +72,7 @@ class Delivery:
         while True:
             if raw is not None:
                 await self._react(carrier, raw)
-                self._ledger.resent()
+                self._shared.ledger.resent()
             raw = await self._send(carrier)
             if type(raw) is list:
                 return raw
@@ -103,7 +85,7 @@ class Delivery:
             self._address = self._topology.address(self._operation)
         if self._address is None:
             return StoreUnavailable("no server owns the slot of these keys")
-        pack = self._packer.pack_eval if self._evaluate else self._packer.pack
+        pack = self._shared.packer.pack_eval if self._evaluate else self._shared.packer.pack
         payload = pack(self._operation)
         if self._asking:
             self._asking = False
@@ -112,10 +94,6 @@ class Delivery:
 
     async def _react(self, carrier: Carrier, raw: Raw) -> None:
         """Prepare the next attempt, or raise if there must be none."""
-        if not isinstance(raw, Exception):
-            raise OutcomeUnknown(
-                f"Redis answered {self._operation.script.name} with {type(raw).__name__}, not a list"
-            )
         verdict = judge(raw)
         match verdict:
             case Verdict.EVALUATE:
@@ -125,57 +103,62 @@ class Delivery:
             case Verdict.LATER:
                 await self._pause(carrier, raw)
             case Verdict.ELSEWHERE:
-                self._topology.suspect()
+                self._look_again()
                 await self._pause(carrier, raw)
-                self._address = None
             case Verdict.UNREACHABLE:
                 await self._find_another(carrier, raw)
+            case Verdict.REFUSED:
+                raise _refused(raw)
             case Verdict.UNKNOWN:
                 self._topology.suspect()
                 raise _unknown(raw)
-            case Verdict.REFUSED:
-                raise _refused(raw)
+
+    def _look_again(self) -> None:
+        """Have the servers be asked before the next attempt, whoever makes it."""
+        self._topology.suspect()
+        self._address = None
 
     def _redirect(self, raw: Any, *, asking: bool) -> None:
-        if self._time.mono_us() >= self._due_us:
+        if self._shared.time.mono_us() >= self._due_us:
             raise _refused(raw)
-        host = raw.host or (
-            self._address.host if self._address else ""
-        )  # empty: the one that answered
+        answered = self._address.host if self._address else ""
+        host = raw.host or answered  # an empty host means the one that answered
         self._address = Address(host, raw.port)
         self._asking = asking
         if not asking:
             self._topology.moved(raw.slot_id, self._address)
 
-    async def _pause(self, carrier: Carrier, raw: Exception) -> None:
-        if self._time.mono_us() + self._pause_us >= self._due_us:
-            raise StoreUnavailable(f"Redis did not become ready in time: {raw}") from raw
+    async def _pause(self, carrier: Carrier, raw: Raw) -> None:
+        if self._shared.time.mono_us() + self._pause_us >= self._due_us:
+            raise StoreUnavailable(f"Redis did not become ready in time: {raw}")
         await carrier.wait(self._pause_us)
         self._pause_us = min(2 * self._pause_us, _LONGEST_PAUSE_US)
 
-    async def _find_another(self, carrier: Carrier, raw: Exception) -> None:
+    async def _find_another(self, carrier: Carrier, raw: Raw) -> None:
         """After a connection that could not be made: go on only if another server has taken over."""
         failed = self._address
-        self._topology.suspect()
-        if self._time.mono_us() < self._due_us:
+        self._look_again()
+        if self._shared.time.mono_us() < self._due_us:
             try:
                 await self._topology.learn(carrier, self._topology.generation, self._due_us)
             except StoreUnavailable:
-                raise copy(raw) from None
+                raise _refused(raw) from None
             self._address = self._topology.address(self._operation)
             if self._address is not None and self._address != failed:
                 return
-        # A copy: one failure may be told to many callers, and each raise adds to its object's traceback.
-        raise copy(raw)
+        raise _refused(raw)
 
 
-def _unknown(raw: Exception) -> StoreError:
+def _unknown(raw: Raw) -> StoreError:
     if isinstance(raw, OutcomeUnknown):
         return copy(raw)
-    return OutcomeUnknown(f"Redis failed within the script; it may have run in part: {raw}")
+    if isinstance(raw, Exception):
+        return OutcomeUnknown(f"Redis failed within the script; it may have run in part: {raw}")
+    return OutcomeUnknown(f"Redis answered with {type(raw).__name__}, not a list; it has run")
 
 
-def _refused(raw: Exception) -> StoreError:
+def _refused(raw: Raw) -> StoreError:
+    # A copy, here and above: one failure may be told to many callers, and each raise adds to its traceback.
     if isinstance(raw, NotSent):
         return copy(raw)
     return NotSent(f"Redis refused, nothing ran: {code_of(raw)} {raw}")

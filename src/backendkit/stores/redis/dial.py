@@ -10,13 +10,14 @@ from __future__ import annotations
 import ssl
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import redis.asyncio.connection as streaming
 import redis.connection as blocking
 from redis.maint_notifications import MaintNotificationsConfig
 
 from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.connections import BlockingConnection, StreamingConnection
 
 
 class Tls:
@@ -86,28 +87,34 @@ class Dial:
     timeout: float = 0.25
     connect_timeout: float = 0.25
 
-    def blocking(self, address: Address) -> blocking.AbstractConnection:
+    def blocking(self, address: Address) -> BlockingConnection:
         """Return a connection, not yet connected, for callers that block."""
-        options = {**self._common(), "socket_timeout": self.timeout}
+        make: Any  # redis-py's classes are not typed as what they are
+        place: dict[str, Any] = {"host": address.host, "port": address.port}
         if address.port == 0:
-            return blocking.UnixDomainSocketConnection(path=address.host, **options)
-        if self.tls is not None:
-            return _TlsConnection(self.tls, host=address.host, port=address.port, **options)
-        return blocking.Connection(host=address.host, port=address.port, **options)
+            make, place = blocking.UnixDomainSocketConnection, {"path": address.host}
+        elif self.tls is not None:
+            make, place = _TlsConnection, {"tls": self.tls, **place}
+        else:
+            make = blocking.Connection
+        options = {**self._common(), "socket_timeout": self.timeout}
+        return cast("BlockingConnection", make(**place, **options))
 
-    def streaming(self, address: Address) -> streaming.AbstractConnection:
+    def streaming(self, address: Address) -> StreamingConnection:
         """Return a connection, not yet connected, for an event loop; its reads have no timeout of their own.
 
         With TLS, the context must have been built before.
         """
         options = self._common()
+        connection: Any
         if address.port == 0:
-            return streaming.UnixDomainSocketConnection(path=address.host, **options)
-        if self.tls is not None:
+            connection = streaming.UnixDomainSocketConnection(path=address.host, **options)
+        elif self.tls is not None:
             connection = streaming.SSLConnection(host=address.host, port=address.port, **options)
             connection.ssl_context.context = self.tls.context()
-            return connection
-        return streaming.Connection(host=address.host, port=address.port, **options)
+        else:
+            connection = streaming.Connection(host=address.host, port=address.port, **options)
+        return cast("StreamingConnection", connection)
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -123,14 +130,17 @@ class Dial:
 
 
 class _TlsConnection(blocking.Connection):
-    """redis-py's plain connection, wrapped in our context: its own TLS class builds a new one each time it connects."""
+    """redis-py's plain connection in our TLS context: its own TLS class builds one each time it connects.
+
+    `_connect` is where redis-py's own classes differ from one another.
+    """
 
     def __init__(self, tls: Tls, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
         self._tls = tls
 
     def _connect(self) -> Any:
-        sock = super()._connect()
+        sock = super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
         try:
             return self._tls.context().wrap_socket(sock, server_hostname=self.host)
         except BaseException:

@@ -8,7 +8,6 @@ old as it was. Nothing is ever sent twice.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
@@ -22,12 +21,10 @@ from backendkit.core.errors import (
     StoreUnavailable,
 )
 from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.connections import BlockingConnection
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.tally import Ledger, Tally
 from backendkit.stores.redis.verdict import REFUSALS, Raw
-
-if TYPE_CHECKING:
-    from redis.connection import AbstractConnection
 
 
 class Leases:
@@ -61,8 +58,7 @@ class Leases:
         lease.in_flight = count
         lease.tally.operations += count
         lease.tally.batches += 1
-        if count > lease.tally.largest_batch:
-            lease.tally.largest_batch = count
+        lease.tally.largest_batch = max(lease.tally.largest_batch, count)
         try:
             return self._talk(lease, payload, count, timeout)
         except BaseException:  # an interrupt between write and read: the connection is out of step
@@ -157,7 +153,7 @@ class _Lease:
 
     __slots__ = ("connection", "in_flight", "tally", "used_us")
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, connection: BlockingConnection) -> None:
         self.connection = connection
         self.tally = Tally()
         self.used_us = 0

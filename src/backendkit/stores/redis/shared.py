@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.errors import StoreUnavailable
-from backendkit.core.operation import Operation
 from backendkit.stores.redis.address import Address
-from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
 from backendkit.stores.redis.wire import Packer
@@ -50,13 +47,6 @@ class Shared:
             timeout_us
             if deadline_us is None
             else min(timeout_us, deadline_us - self.clock.mono_us())
-        )
-
-    def delivery(self, operation: Operation[Any], address: Address | None) -> Delivery:
-        """Return the flow that goes on with an operation whose first attempt, at `address`, got no reply."""
-        due_us = self.time.mono_us() + self.left_us()
-        return Delivery(
-            self.topology, self.packer, self.time, self.ledger, operation, address, due_us
         )
 
 

@@ -19,6 +19,7 @@ from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import StoreStats
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
+from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.leases import Leases
 from backendkit.stores.redis.shared import Shared, unanswered
@@ -145,7 +146,9 @@ class RedisStore:
         self, operation: Operation[Any], address: Address | None, raw: Raw | None
     ) -> Reply:
         return step(
-            self._shared.delivery(operation, address).run(_BlockingCarrier(self, self._shared), raw)
+            Delivery(self._shared, operation, address).run(
+                _BlockingCarrier(self, self._shared), raw
+            )
         )
 
     def _finished(
@@ -155,7 +158,7 @@ class RedisStore:
             return Value(
                 operation.read(raw if type(raw) is list else self._deliver(operation, address, raw))
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the operation's error is its outcome
             return Error(error)
 
 

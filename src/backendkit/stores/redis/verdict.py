@@ -42,7 +42,7 @@ class Verdict(Enum):
     UNKNOWN = "it may have run"
 
 
-def judge(raw: Exception) -> Verdict:
+def judge(raw: Raw) -> Verdict:
     """Return what `raw` proves."""
     if isinstance(raw, StoreUnavailable):
         return Verdict.UNREACHABLE
@@ -57,7 +57,7 @@ def judge(raw: Exception) -> Verdict:
     return _BY_CODE.get(code_of(raw), Verdict.UNKNOWN)
 
 
-def code_of(raw: Exception) -> str:
+def code_of(raw: Raw) -> str:
     """Return the code of a server's error reply, like `"LOADING"`; that of the inner one where Redis 6 wraps it."""
     text = str(raw)
     if "-READONLY " in text:
