@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import islice
 
+from backendkit.errors.envelope import text_of
 from backendkit.errors.tree import (
     AppError,
     BadRequest,
@@ -55,7 +57,7 @@ def from_status(
     """
     error = _bare(status, headers)
     if error.status >= 500:
-        error.reason = _text(detail) if detail is not None else ""
+        error.reason = text_of(detail) if detail is not None else ""
     elif isinstance(detail, str):
         if detail and detail not in phrases(status):
             error.message = detail
@@ -127,22 +129,8 @@ def _bare(status: int, headers: Mapping[str, str] | None) -> AppError:
 
 def _details(detail: object) -> list[Mapping[str, str]]:
     if isinstance(detail, Mapping):
-        return [{"field": _text(k), "issue": _text(v)} for k, v in _some(detail.items())]
+        pairs = islice(detail.items(), MOST_DETAILS)
+        return [{"field": text_of(name), "issue": text_of(value)} for name, value in pairs]
     if isinstance(detail, list | tuple):
-        return [{"issue": _text(v)} for v in _some(detail)]
-    return [{"issue": _text(detail)}]
-
-
-def _some(values: object) -> list[object]:
-    from itertools import islice
-
-    return list(islice(values, MOST_DETAILS))
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 - a foreign object's __str__ may raise anything
-        return type(value).__name__
+        return [{"issue": text_of(value)} for value in detail[:MOST_DETAILS]]
+    return [{"issue": text_of(detail)}]

@@ -51,6 +51,7 @@ def _range(part: str) -> tuple[str, float]:
 def _weight(text: str) -> float:
     """Read a qvalue: 0..1 with at most three decimals; anything else counts as "not acceptable"."""
     whole, _, decimals = text.partition(".")
-    if whole not in {"0", "1"} or len(decimals) > 3 or (decimals and not decimals.isdecimal()):
-        return 0.0
-    return min(float(text), 1.0) if text.isascii() else 0.0
+    digits = decimals.isascii() and decimals.isdecimal() and len(decimals) <= 3
+    if whole == "1":
+        return 0.0 if decimals.strip("0") or len(decimals) > 3 else 1.0
+    return float(f"0.{decimals}") if whole == "0" and digits else 0.0
