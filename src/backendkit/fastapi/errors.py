@@ -115,8 +115,9 @@ def _allowed(request: Request, known: str) -> str:
 
 
 def _from_http(exc: HTTPException) -> AppError:
-    if exc.status_code == 400 and exc.__cause__ is not None and exc.detail == _UNREADABLE:
-        return MalformedBody(str(exc.__cause__))
+    cause = exc.__cause__
+    if cause is not None and exc.detail == _UNREADABLE:
+        return cause if isinstance(cause, AppError) else MalformedBody(type(cause).__name__)
     return from_status(exc.status_code, exc.detail, exc.headers)
 
 

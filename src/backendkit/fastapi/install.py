@@ -6,6 +6,7 @@ The layers, from outside in, once the application builds its stack:
       AsgiFrame                  names the request; answers what middleware raises
         body limit, middleware   yours: CORS and the like see every error as a response
           AsgiFrame              answers what the routes raise and nobody handles
+          JsonGate               refuses bodies that only Python takes for JSON
             ExceptionMiddleware  our handlers, or yours
               routes
 
@@ -28,6 +29,7 @@ from starlette.types import ASGIApp
 from backendkit.core.errors import InvalidArgument
 from backendkit.fastapi.errors import Handlers, learn
 from backendkit.http.asgi import AsgiFrame, Unhandled
+from backendkit.http.body import JsonGate
 from backendkit.http.ids import RequestIds
 from backendkit.kit import Kit
 
@@ -91,7 +93,8 @@ def _build(
     options: Mapping[str, Any] = {"ids": ids, "unhandled": unhandled}
     try:
         app.exception_handlers = {**handlers, **Handlers(kit.errors).beside(handlers)}
-        app.user_middleware = [*middleware, Middleware(AsgiFrame, kit.errors, **options)]
+        inner = [Middleware(AsgiFrame, kit.errors, **options), Middleware(JsonGate)]
+        app.user_middleware = [*middleware, *inner]
         stack = build()
     finally:
         app.exception_handlers, app.user_middleware = handlers, middleware
