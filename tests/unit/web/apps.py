@@ -19,6 +19,9 @@ from backendkit.kit import Kit
 from backendkit.settings import Settings
 from tests.unit.web.drivers import Asgi, Driver, Wsgi
 
+ID = {"X-Request-ID": "same-1"}
+"""What a client names its request."""
+
 HEADERS = {"Allow-Me": "yes", "WWW-Authenticate": 'Basic realm="x"'}
 
 

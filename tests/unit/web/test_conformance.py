@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from backendkit.core import context
-from tests.unit.web.apps import PAIRS, Pair, new_kit
+from tests.unit.web.apps import ID, PAIRS, Pair, new_kit
 from tests.unit.web.drivers import Answer, caught_reports
 
-ID = {"X-Request-ID": "same-1"}
+
 JSON = {**ID, "Content-Type": "application/json"}
 PROBLEM = {**ID, "Accept": "application/problem+json, */*;q=0.1"}
 
