@@ -20,7 +20,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "uvicorn": ["uvicorn", "tests.e2e.served:fastapi_app", "--host", "127.0.0.1", "--port"],
-    "gunicorn": ["gunicorn", "tests.e2e.served:flask_app", "--workers", "2", "--threads", "4", "--bind"],
+    "gunicorn": [
+        "gunicorn",
+        "tests.e2e.served:flask_app",
+        "--workers",
+        "2",
+        "--threads",
+        "4",
+        "--bind",
+    ],
 }
 
 
@@ -33,7 +41,11 @@ class Server:
     log: Path
 
     def ask(
-        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers in lower case, and body; the server's own headers are left out."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)

@@ -228,7 +228,7 @@ def test_codes_are_unique(errors: Errors) -> None:
     class Twin(NotFound):
         code = "SEAT_TAKEN"
 
-    with pytest.raises(InvalidArgument, match="Twin must be unique.*SeatTaken has it"):
+    with pytest.raises(InvalidArgument, match=r"Twin must be unique.*SeatTaken has it"):
         errors.adopt(Twin)
     with pytest.raises(InvalidArgument, match="Twin"):
         Errors(Twin)
@@ -315,7 +315,9 @@ def test_a_group_of_one_is_that_one(errors: Errors) -> None:
 def test_a_group_of_validation_failures_is_one_with_all_details(errors: Errors) -> None:
     """In their order."""
     one, two = ({"field": name, "issue": "x"} for name in "ab")
-    rendered = errors.render(group(ValidationFailed(details=[one]), ValidationFailed(details=[two])))
+    rendered = errors.render(
+        group(ValidationFailed(details=[one]), ValidationFailed(details=[two]))
+    )
     assert [line["field"] for line in body(rendered)["error"]["details"]] == ["a", "b"]
 
 
@@ -386,7 +388,7 @@ CYCLE: list[Any] = []
 CYCLE.append({"issue": CYCLE})
 
 hostile_values = st.one_of(
-    st.text(st.characters(codec=None)),  # type: ignore[arg-type]  # surrogates as well
+    st.text(st.characters(codec=None)),
     st.floats(),
     st.none(),
     st.booleans(),

@@ -93,7 +93,7 @@ def new_kit(**settings: Any) -> Kit:
     return kit
 
 
-def fastapi_pair(kit: Kit | None = None, **options: Any) -> Pair:
+def fastapi_pair(kit: Kit | None = None, **options: Any) -> Pair:  # noqa: C901 - views, not branches
     """Return the application on FastAPI."""
     kit = kit or new_kit()
     app = FastAPI(**options)
@@ -112,7 +112,7 @@ def fastapi_pair(kit: Kit | None = None, **options: Any) -> Pair:
         return order
 
     @app.get("/pages")
-    async def pages(page: int = backendkit_query(ge=1)) -> Any:
+    async def pages(page: int = page_query(ge=1)) -> Any:
         return {"page": page}
 
     @app.get("/raise/{name}")
@@ -133,7 +133,7 @@ def fastapi_pair(kit: Kit | None = None, **options: Any) -> Pair:
 
     @app.get("/text")
     async def text() -> Any:
-        return flask_free_text()
+        return own_words()
 
     @app.get("/stream")
     async def stream() -> Any:
@@ -147,21 +147,21 @@ def fastapi_pair(kit: Kit | None = None, **options: Any) -> Pair:
     return Pair("fastapi", app, kit, Asgi(app))
 
 
-def backendkit_query(**rules: Any) -> Any:
+def page_query(**rules: Any) -> Any:
     """Return FastAPI's marker of a query parameter."""
     from fastapi import Query
 
     return Query(1, **rules)
 
 
-def flask_free_text() -> Any:
+def own_words() -> Any:
     """Return an error that the endpoint itself wrote as text."""
     from starlette.responses import PlainTextResponse
 
     return PlainTextResponse("my own words", 404)
 
 
-def flask_pair(kit: Kit | None = None, **config: Any) -> Pair:
+def flask_pair(kit: Kit | None = None, **config: Any) -> Pair:  # noqa: C901 - views, not branches
     """Return the application on Flask."""
     kit = kit or new_kit()
     app = flask.Flask("pair")

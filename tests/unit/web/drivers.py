@@ -77,6 +77,9 @@ class Driver:
 
     last: Answer
 
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
     def request(
         self,
         method: str,
@@ -99,9 +102,6 @@ class Driver:
 class Asgi(Driver):
     """Drives an ASGI application."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
     def request(
         self,
         method: str,
@@ -109,6 +109,7 @@ class Asgi(Driver):
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Answer:
+        """Return the application's answer."""
         return asyncio.run(self._request(method, path, headers, body))
 
     def many(self, requests: Sequence[tuple[str, Mapping[str, str]]]) -> list[Answer]:
@@ -172,9 +173,6 @@ class Asgi(Driver):
 class Wsgi(Driver):
     """Drives a WSGI application."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
     def request(
         self,
         method: str,
@@ -182,6 +180,7 @@ class Wsgi(Driver):
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Answer:
+        """Return the application's answer."""
         pieces = self.open(path, headers, method=method, body=body)
         answer = self.last
         try:
@@ -226,7 +225,7 @@ class Wsgi(Driver):
 
         def start_response(status: str, found: Any, exc_info: Any = None) -> Any:
             assert not answer.status or exc_info, "a second start without exc_info"
-            answer.status = int(status.split()[0])
+            answer.status = int(status.split(maxsplit=1)[0])
             answer.headers = [(name.lower(), value) for name, value in found]
             return None
 
@@ -244,7 +243,8 @@ class _Pieces:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._iterator)
+        piece: bytes = next(self._iterator)
+        return piece
 
     def close(self) -> None:
         close = getattr(self._body, "close", None)

@@ -9,7 +9,6 @@ from backendkit.core import context
 from tests.unit.web.apps import ID, PAIRS, Pair, new_kit
 from tests.unit.web.drivers import Answer, caught_reports
 
-
 JSON = {**ID, "Content-Type": "application/json"}
 PROBLEM = {**ID, "Accept": "application/problem+json, */*;q=0.1"}
 
@@ -249,4 +248,8 @@ def _install(pair: Pair) -> Callable[[Any, Any], None]:
     import backendkit.fastapi
     import backendkit.flask
 
-    return {"fastapi": backendkit.fastapi.install, "flask": backendkit.flask.install}[pair.name]
+    installs: dict[str, Callable[[Any, Any], None]] = {
+        "fastapi": backendkit.fastapi.install,
+        "flask": backendkit.flask.install,
+    }
+    return installs[pair.name]

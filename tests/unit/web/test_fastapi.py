@@ -332,7 +332,9 @@ def test_starlette_without_fastapi_is_served_as_well() -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_instrumentation_that_wraps_the_stack_finds_the_frame_in_its_place(when: str) -> None:
+def test_instrumentation_that_wraps_the_stack_finds_the_frame_in_its_place(  # noqa: C901 - it has an application in it
+    when: str,
+) -> None:
     """As OpenTelemetry's does: an own outer layer, and another ServerErrorMiddleware around it."""
     from starlette.middleware.errors import ServerErrorMiddleware
 
@@ -372,7 +374,12 @@ def test_instrumentation_that_wraps_the_stack_finds_the_frame_in_its_place(when:
 
 @pytest.mark.parametrize(
     ("reraise", "environment", "raises"),
-    [(None, "production", False), (None, "testing", True), (True, "production", True), (False, "testing", False)],
+    [
+        (None, "production", False),
+        (None, "testing", True),
+        (True, "production", True),
+        (False, "testing", False),
+    ],
 )
 def test_an_unknown_error_is_raised_again_where_that_is_wanted(
     reraise: bool | None, environment: str, raises: bool
@@ -519,7 +526,9 @@ def test_a_socket_is_denied_or_closed_and_never_answered_as_http(
 
 def test_no_class_is_patched_and_one_attribute_is_ours() -> None:
     """Another application is as it was."""
-    before: dict[Any, Callable[..., Any]] = {k: k.build_middleware_stack for k in (FastAPI, Starlette)}
+    before: dict[Any, Callable[..., Any]] = {
+        k: k.build_middleware_stack for k in (FastAPI, Starlette)
+    }
     pair = fastapi_pair()
     pair.driver.get("/ok")
     assert {k: k.build_middleware_stack for k in (FastAPI, Starlette)} == before

@@ -160,7 +160,7 @@ def test_what_wsgi_middleware_raises_is_answered() -> None:
             raise NotFound
         return inner(environ, start_response)
 
-    app.wsgi_app = middleware  # type: ignore[method-assign,assignment]
+    app.wsgi_app = middleware  # type: ignore[method-assign]
     backendkit.flask.install(app, new_kit())
     assert Wsgi(app).get("/mw", ID).error["code"] == "NOT_FOUND"
 

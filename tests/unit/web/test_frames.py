@@ -19,16 +19,18 @@ from backendkit.http.body import is_json, parse
 from tests.unit.web.drivers import Asgi, Wsgi, caught_reports
 
 
-@given(st.text(st.characters(codec=None)))  # type: ignore[arg-type]  # surrogates as well
+@given(st.text(st.characters(codec=None)))
 def test_an_id_is_taken_if_it_is_sound_and_made_if_not(offered: str) -> None:
     """And whatever happens it is sound."""
     chosen = RequestIds().choose(offered)
     assert 1 <= len(chosen) <= 128
-    assert set(chosen) <= set(
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-    )
+    assert set(chosen) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
     first = offered.partition(",")[0].strip()
-    if first and first.isascii() and first.replace(".", "a").replace("_", "a").replace("-", "a").isalnum():
+    if (
+        first
+        and first.isascii()
+        and first.replace(".", "a").replace("_", "a").replace("-", "a").isalnum()
+    ):
         assert chosen == first or len(first) > 128
 
 
@@ -136,7 +138,7 @@ App = Callable[..., Any]
 
 def asgi(steps: Callable[..., Awaitable[None]], **options: Any) -> Asgi:
     """Return a driver of an ASGI application inside a frame."""
-    return Asgi(AsgiFrame(steps, Errors(), **options))  # type: ignore[arg-type]  # a plain function
+    return Asgi(AsgiFrame(steps, Errors(), **options))
 
 
 async def start(send: Any, status: int = 200, *headers: tuple[bytes, bytes]) -> None:
@@ -259,18 +261,21 @@ def test_asgi_an_error_in_mid_stream_is_reported_and_the_end_is_missing() -> Non
 
 def test_asgi_starlettes_disguise_of_a_late_error_is_taken_off() -> None:
     """The record names the error, not "response already started"."""
+    disguise = "Caught handled exception, but response already started."
+
+    def fail() -> None:
+        raise ValueError("background")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await start(send)
         await finish(send)
         try:
-            raise ValueError("background")
-        except ValueError as error:
             try:
-                raise RuntimeError("Caught handled exception, but response already started.") from error
-            except RuntimeError as again:
-                text = "Caught handled exception, but response already started."
-                raise RuntimeError(text) from again
+                fail()
+            except ValueError as error:
+                raise RuntimeError(disguise) from error
+        except RuntimeError as again:
+            raise RuntimeError(disguise) from again
 
     with caught_reports() as reports:
         answer = asgi(app).get("/")
@@ -324,7 +329,7 @@ def test_asgi_nested_frames_name_the_request_once() -> None:
 
     inner = Errors()
     inner.map(KeyError, NotFound)
-    nested = AsgiFrame(app, inner, ids=RequestIds(trusted=False))  # type: ignore[arg-type]
+    nested = AsgiFrame(app, inner, ids=RequestIds(trusted=False))
     answer = asgi(nested).get("/", {"X-Request-ID": "outer"})
     assert answer.status == 404
     assert answer.all("x-request-id") == ["outer"]
@@ -348,7 +353,7 @@ def test_asgi_a_hook_that_fails_does_not_fail_the_request(
 
     with caught_reports() as reports:
         assert asgi(app).get("/").status == 500
-    assert [r.text for r in reports][0] == "unhandled error in GET '/'"
+    assert next(r.text for r in reports) == "unhandled error in GET '/'"
     assert len([r for r in reports if isinstance(r.exc, ValueError)]) == 1
 
 
