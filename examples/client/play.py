@@ -1,0 +1,111 @@
+"""The director: plays sections against all fronts at once and tells how it went."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from examples.client.front import Front
+from examples.client.match import difference
+from examples.client.scene import Scene, Section
+from examples.client.scenes import SECTIONS
+from examples.client.servers import NotReady, Server, running
+from examples.client.transcript import BOLD, GREEN, RED, Transcript
+
+FAILED = 1
+INTERRUPTED = 130
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    sections: Sequence[Section] = SECTIONS,
+    transcript: Transcript | None = None,
+) -> int:
+    """Start the fronts, play, stop them; return the exit status.
+
+    Args:
+        arguments: titles of the sections to play, in any case; none plays all.
+        sections: those to choose from.
+        transcript: where to tell it.
+    """
+    told = transcript or Transcript()
+    parser = argparse.ArgumentParser(description="Play the accounts service's scenes.")
+    parser.add_argument("section", nargs="*", help=", ".join(part.title for part in sections))
+    chosen = {title.casefold() for title in parser.parse_args(arguments).section}
+    unknown = chosen - {part.title.casefold() for part in sections}
+    if unknown:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    began = time.monotonic()
+    try:
+        with running() as fronts:
+            _introduce(told, fronts)
+            kept = [part for part in sections if not chosen or part.title.casefold() in chosen]
+            wrong = perform(kept, [front for _, front in fronts], told)
+            if wrong:
+                _show_logs(told, [server for server, _ in fronts])
+    except NotReady as error:
+        told.line(str(error), RED)
+        return FAILED
+    except KeyboardInterrupt:
+        told.line("interrupted; the servers are stopped", RED)
+        return INTERRUPTED
+    return _conclude(told, kept, wrong, time.monotonic() - began)
+
+
+def perform(sections: Sequence[Section], fronts: Sequence[Front], told: Transcript) -> int:
+    """Play sections against fronts; return how many scenes went wrong or differed between fronts."""
+    wrong = 0
+    for section in sections:
+        told.section(section.title)
+        for scene in section.scenes:
+            wrong += not _perform(scene, fronts, told)
+    return wrong
+
+
+def _perform(scene: Scene, fronts: Sequence[Front], told: Transcript) -> bool:
+    """Play one scene everywhere; return whether all was well."""
+    played = {front.name: scene.play(front) for front in fronts}
+    (name, first), *rest = played.items()
+    diff = [
+        line
+        for other, part in rest
+        for line in difference(name, first.answers, other, part.answers)
+    ]
+    told.scene(scene, played, diff)
+    return not diff and not any(part.faults for part in played.values())
+
+
+def _introduce(told: Transcript, fronts: Sequence[tuple[Server, Front]]) -> None:
+    told.line("The accounts service, behind two frameworks:", BOLD)
+    for server, front in fronts:
+        told.line(
+            f"    {front.name:<9}{server.url}  ({server.plan.server}, pid {server.process.pid})"
+        )
+
+
+def _show_logs(told: Transcript, servers: Sequence[Server]) -> None:
+    for server in servers:
+        told.line()
+        told.line(f"the end of the log of {server.plan.name}:", BOLD)
+        told.line(server.tail())
+
+
+def _conclude(told: Transcript, sections: Sequence[Section], wrong: int, took_s: float) -> int:
+    count = sum(len(section.scenes) for section in sections)
+    told.line()
+    if wrong:
+        told.line(f"{wrong} of {count} scenes are not what they should be.", RED)
+        return FAILED
+    told.line(
+        f"{count} scenes, all as they should be; both fronts answered alike. {took_s:.1f} s", GREEN
+    )
+    return 0
+
+
+def run() -> None:
+    """Run `main` as a program: a request to end unwinds like any other error, so that the servers end as well."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _frame: sys.exit(128 + number))
+    sys.exit(main())
