@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
 from examples.accounts.storage.users import INSERTS, SqlUsers
@@ -50,12 +50,12 @@ def open_engine(url: str) -> Engine:
     Raises:
         ValueError: `url` names a database that this service has no dialect for.
     """
+    backend = make_url(url).get_backend_name()
+    if backend not in INSERTS:
+        raise ValueError(f"the database must be {' or '.join(sorted(INSERTS))}, got {backend}")
     # Parameters are what people typed: an exception shall not carry them into a log.
     engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
-    if engine.dialect.name not in INSERTS:
-        known = " or ".join(sorted(INSERTS))
-        raise ValueError(f"the database must be {known}, got {engine.dialect.name}")
-    if engine.dialect.name == "sqlite":
+    if backend == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
 

@@ -20,9 +20,18 @@ CONFIG = Path(__file__).parents[1] / "alembic.ini"
 
 def migrate(url: str, revision: str = "head") -> None:
     """Apply what a database lacks, up to `revision`. Run it once per deployment, before the servers start."""
+    command.upgrade(_config(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take back what lies above `revision`; `base` takes back all, and the data with it."""
+    command.downgrade(_config(url), revision)
+
+
+def _config(url: str) -> Config:
     config = Config(CONFIG)
     config.attributes["url"] = url
-    command.upgrade(config, revision)
+    return config
 
 
 if __name__ == "__main__":
