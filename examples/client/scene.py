@@ -125,6 +125,7 @@ class Race:
         with ThreadPoolExecutor(self.times) as threads:
             answers = list(threads.map(front.send, [self.send] * self.times))
         counts = Counter(answer.status for answer in answers)
-        faults = list(mismatches(dict(self.expect), dict(counts), "statuses"))
+        unexpected = {status: 0 for status in counts if status not in self.expect}
+        faults = list(mismatches({**self.expect, **unexpected}, counts, "statuses"))
         faults += [fault for answer in answers for fault in broken_promises(answer)]
         return Played(answers, faults)
