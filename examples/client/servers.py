@@ -74,12 +74,14 @@ class Server:
         process: its process; the leader of a group of its own, which a server's workers belong to.
         url: where it listens.
         log: what it wrote so far.
+        patience_s: how many seconds it has to end when asked to.
     """
 
     plan: Plan
     process: subprocess.Popen[bytes]
     url: str
     log: Path
+    patience_s: float
 
     def wait_until_ready(self, client: httpx.Client) -> None:
         """Ask until the service answers.
@@ -103,7 +105,7 @@ class Server:
         """Ask the process to end; if it does not, or nobody can wait, end its group."""
         self.process.terminate()
         try:
-            self.process.wait(STOPPED_WITHIN_S)
+            self.process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             print(f"{self.plan.name} does not stop; ending it", file=sys.stderr)
         finally:
@@ -113,11 +115,18 @@ class Server:
 
 
 @contextmanager
-def running(plans: Sequence[Plan] = PLANS) -> Iterator[list[tuple[Server, Front]]]:
-    """Start a front for each plan and wait until all answer; end all of them, and leave no file, whatever happens."""
+def running(
+    plans: Sequence[Plan] = PLANS, *, patience_s: float = STOPPED_WITHIN_S
+) -> Iterator[list[tuple[Server, Front]]]:
+    """Start a front for each plan and wait until all answer; end all of them, and leave no file, whatever happens.
+
+    Args:
+        plans: what to start.
+        patience_s: how many seconds a server has to end when asked to.
+    """
     with ExitStack() as stack:
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
-        servers = [_start(plan, house, stack) for plan in plans]
+        servers = [_start(plan, house, stack, patience_s) for plan in plans]
         fronts = []
         for server in servers:
             client = stack.enter_context(httpx.Client(base_url=server.url, trust_env=False))
@@ -126,7 +135,7 @@ def running(plans: Sequence[Plan] = PLANS) -> Iterator[list[tuple[Server, Front]
         yield fronts
 
 
-def _start(plan: Plan, house: Path, stack: ExitStack) -> Server:
+def _start(plan: Plan, house: Path, stack: ExitStack, patience_s: float) -> Server:
     room = house / plan.name
     room.mkdir()
     database = f"sqlite:///{room / 'accounts.sqlite3'}"
@@ -135,7 +144,7 @@ def _start(plan: Plan, house: Path, stack: ExitStack) -> Server:
     log = room / "server.log"
     output = stack.enter_context(log.open("wb"))
     process = _spawn([part.format(port=port) for part in plan.command], database, room, output)
-    server = Server(plan, process, f"http://127.0.0.1:{port}", log)
+    server = Server(plan, process, f"http://127.0.0.1:{port}", log, patience_s)
     stack.callback(server.stop)
     return server
 

@@ -26,6 +26,9 @@ MAX_ID = 2**53 - 1
 Moment = Annotated[datetime, PlainSerializer(lambda at: f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")]
 """A moment in the spelling that the error envelope has, too."""
 
+UserId = Annotated[int, Field(ge=1, le=MAX_ID)]
+"""A user's id, as a part of a path."""
+
 
 class Registration(BaseModel):
     """The body of `POST /users`."""
@@ -40,7 +43,7 @@ class Registration(BaseModel):
 class UserPath(BaseModel):
     """The variable part of `/users/{user_id}`."""
 
-    user_id: int = Field(ge=1, le=MAX_ID)
+    user_id: UserId
 
 
 class PageQuery(BaseModel):
