@@ -9,6 +9,7 @@ import httpx
 
 JSON = "application/json"
 REQUEST_ID = "x-request-id"
+NO_ANSWER = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +40,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; header names are in lower case."""
+    """What came back.
+
+    Attributes:
+        status: as an integer; `NO_ANSWER` if there was none.
+        headers: by name in lower case.
+        body: all of it.
+        path: what was asked for, with everything filled in.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    path: str = ""
 
     @property
     def request_id(self) -> str:
@@ -74,14 +83,21 @@ class Front:
     kept: dict[str, str] = field(default_factory=dict)
 
     def send(self, request: Request) -> Answer:
-        """Send a request and read the whole answer. Safe to call from several threads."""
+        """Send a request and read the whole answer. Safe to call from several threads.
+
+        A front that does not answer makes no exception but an answer with the status `NO_ANSWER`, whose body says
+        why, so that the transcript goes on and tells it.
+        """
         content = request.content
         headers = dict(request.headers)
         if content is not None:
             headers.setdefault("Content-Type", JSON)
-        path = _PLACE.sub(lambda place: self.kept[place[1]], request.path)
-        response = self.client.request(request.method, path, content=content, headers=headers)
-        return Answer(response.status_code, dict(response.headers.items()), response.content)
+        path = _PLACE.sub(lambda place: self.kept.get(place[1], place[0]), request.path)
+        try:
+            response = self.client.request(request.method, path, content=content, headers=headers)
+        except httpx.TransportError as error:
+            return Answer(NO_ANSWER, {}, f"{type(error).__name__}: {error}".encode(), path)
+        return Answer(response.status_code, dict(response.headers.items()), response.content, path)
 
 
 _PLACE = re.compile(r"\{(\w+)\}")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from examples.client.front import REQUEST_ID, Answer
+from examples.client.front import NO_ANSWER, REQUEST_ID, Answer
 
 ANY: Final = re.compile(r"(?s).*")
 """Expect a value, whichever."""
@@ -47,6 +47,9 @@ def _mapping_mismatches(
 
 def broken_promises(answer: Answer) -> Iterator[str]:
     """Say which promise, made for every answer whatever was asked, this one breaks."""
+    if answer.status == NO_ANSWER:
+        yield f"no answer: {answer.body.decode()}"
+        return
     if not answer.request_id:
         yield f"header.{REQUEST_ID}: every answer carries one, this one does not"
     if answer.status < 400 or not answer.body:

@@ -1,6 +1,7 @@
 """The director: plays sections against all fronts at once and tells how it went."""
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -105,7 +106,16 @@ def _conclude(told: Transcript, sections: Sequence[Section], wrong: int, took_s:
 
 
 def run() -> None:
-    """Run `main` as a program: a request to end unwinds like any other error, so that the servers end as well."""
+    """Run `main` as a program.
+
+    A request to end, and a reader that went away, unwind like any other error, so that the servers end as well.
+    """
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _frame: sys.exit(128 + number))
-    sys.exit(main())
+    try:
+        status = main()
+    except BrokenPipeError:
+        # What is still in the buffer has nowhere to go, and must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
+    sys.exit(status)

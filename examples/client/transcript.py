@@ -1,6 +1,5 @@
 """The demo's printed record: what was asked, what each front answered, what was wrong."""
 
-import json
 import os
 import shutil
 import sys
@@ -13,7 +12,7 @@ from examples.client.scene import Played, Scene
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 NAME_COLUMN = 9
-STATUS_COLUMN = 16
+STATUS_COLUMN = 15
 ID_COLUMN = 34
 NARROWEST = 100
 
@@ -41,35 +40,45 @@ class Transcript:
 
     def scene(self, scene: Scene, played: Mapping[str, Played], diff: Sequence[str]) -> None:
         """Tell one scene: its request, each front's answer, its faults, and how the fronts differ."""
+        (first, *others) = played.items()
         self.line()
         self.line(f"  {scene.what}", BOLD)
-        self.line(f"    {asked(scene.send)}"[: self._width], CYAN)
-        first = next(iter(played))
-        for name, part in played.items():
-            self._answers(name, part.answers, alike=name != first and not diff)
-            for fault in part.faults:
-                self.line(f"      {name}: {fault}", RED)
-        if diff:
-            self.line("      the fronts do not answer alike:", RED)
-            for line in diff:
-                self.line(f"      {line}", RED)
+        self._cut(f"    {asked(scene.send, first[1].answers[0].path)}", CYAN)
+        self._answers(*first)
+        for name, part in others:
+            self._answers(name, part, "" if diff else "the same bytes")
+        if not diff:
+            self._cut(f"    {summary(first[1].answers[0])}", DIM)
+            return
+        self.line("      the fronts do not answer alike:", RED)
+        for line in diff:
+            self.line(f"      {line}", RED)
 
-    def _answers(self, name: str, answers: Sequence[Answer], *, alike: bool) -> None:
-        start = f"    {name:<{NAME_COLUMN}}{tally(answers):<{STATUS_COLUMN}}"
-        start += f"{ids(answers):<{ID_COLUMN}}"
-        room = self._width - len(start)
-        said = "the same bytes" if alike else summary(answers[0])
-        self.line(self._painted(start, _colour(answers)) + self._painted(said[:room], DIM * alike))
+    def _answers(self, name: str, part: Played, remark: str = "") -> None:
+        columns = f"{tally(part.answers):<{STATUS_COLUMN}}{ids(part.answers):<{ID_COLUMN}}"
+        self.line(f"    {name:<{NAME_COLUMN}}{columns}{remark}".rstrip(), _colour(part.answers))
+        for fault in part.faults:
+            self.line(f"      {name}: {fault}", RED)
+
+    def _cut(self, text: str, colour: str) -> None:
+        """Write one line, and what fits of it."""
+        fits = text if len(text) <= self._width else text[: self._width - 1] + "…"
+        self.line(fits, colour)
 
     def _painted(self, text: str, colour: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if colour and self._colours else text
 
 
-def asked(request: Request) -> str:
-    """Return a request in one line."""
+def asked(request: Request, path: str) -> str:
+    """Return a request in one line.
+
+    Args:
+        request: what was sent.
+        path: its path, with everything filled in.
+    """
     body = (request.content or b"").decode(errors="backslashreplace")
     headers = [f"{name}: {value}" for name, value in request.headers.items()]
-    return "  ".join(filter(None, [f"{request.method} {request.path}", *headers, body]))
+    return "  ".join(filter(None, [f"{request.method} {path}", *headers, body]))
 
 
 def tally(answers: Sequence[Answer]) -> str:
@@ -92,9 +101,7 @@ def summary(answer: Answer) -> str:
     data = answer.data
     if isinstance(data, dict) and isinstance(data.get("error"), dict):
         return _told(data["error"])
-    if data is None:
-        return answer.body.decode(errors="backslashreplace") or "(no body)"
-    return json.dumps(data, ensure_ascii=False)
+    return answer.body.decode(errors="backslashreplace") or "(no body)"
 
 
 def _told(error: Mapping[str, object]) -> str:

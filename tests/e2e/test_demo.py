@@ -31,14 +31,14 @@ LIST = Exchange(
 )
 
 
-def demo(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+def demo(*arguments: str, cwd: Path, stderr: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
     """Start the demo as a program, in a temporary folder of its own."""
     return subprocess.Popen(
         [sys.executable, str(DEMO), *arguments],
         cwd=cwd,
         env={**os.environ, "TMPDIR": str(cwd)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
     )
 
@@ -136,13 +136,29 @@ def test_whoever_stops_the_demo_stops_the_servers(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_goes_away_stops_the_demo(tmp_path: Path) -> None:
+    """`demo.py | head` leaves no process, no file, and no traceback."""
+    process = demo(cwd=tmp_path, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+
+    process.stdout.close()
+    complaint = process.stderr.read()
+    process.stderr.close()
+
+    assert process.wait(WITHIN_S) == 128 + signal.SIGPIPE
+    assert complaint == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_server_that_ends_at_once_is_reported_with_its_log() -> None:
     """Not by a timeout half a minute later, and the other servers end as well."""
     began = time.monotonic()
     broken = Plan("broken", "none", ("-c", "import sys; sys.exit('out of order')"))
 
     with (
-        pytest.raises(NotReady, match="broken did not get ready.*\nout of order"),
+        pytest.raises(NotReady, match=r"broken did not get ready.*\nout of order"),
         running([broken]),
     ):
         pass

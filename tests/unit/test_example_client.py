@@ -237,3 +237,25 @@ def test_an_envelope_is_told_by_its_code_its_message_and_its_issues() -> None:
 def test_several_answers_are_told_by_their_number() -> None:
     """A race of eight fits into one line."""
     assert tally([answer(409), answer(201), answer(409)]) == "1x201 2x409"
+
+
+def test_a_front_that_does_not_answer_is_a_fault_and_not_a_crash() -> None:
+    """The transcript goes on and tells it."""
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    out = io.StringIO()
+    section = Section("S", [Exchange(what="list", send=GET, expect=Expect(status=200))])
+
+    wrong = perform([section], [front("one", handler)], Transcript(out))
+
+    assert wrong == 1
+    assert "no answer: ConnectError: refused" in out.getvalue()
+
+
+def test_a_value_that_nobody_kept_stays_visible_in_the_path() -> None:
+    """Its scene has already been told to be wrong; this one shows what came of it."""
+    sent = front("one", saying({})).send(Request(method="GET", path="/users/{ada}"))
+
+    assert sent.path == "/users/{ada}"

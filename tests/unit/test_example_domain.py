@@ -29,6 +29,7 @@ class ListedUsers:
         self.rows: list[User] = []
 
     def add(self, user: NewUser) -> User:
+        """Append, unless somebody has the address."""
         if any(row.email == user.email for row in self.rows):
             raise EmailTaken
         row = User(
@@ -38,9 +39,11 @@ class ListedUsers:
         return row
 
     def get(self, user_id: int) -> User | None:
+        """Look through all."""
         return next((row for row in self.rows if row.id == user_id), None)
 
     def after(self, user_id: int, *, limit: int) -> list[User]:
+        """Look through all."""
         return [row for row in self.rows if row.id > user_id][:limit]
 
 
@@ -59,6 +62,7 @@ class ListedStorage:
 
     @contextmanager
     def unit(self) -> Iterator[ListedUnit]:
+        """Hand the unit out."""
         yield self._unit
 
 

@@ -1,14 +1,19 @@
 """The users, in the table `users`."""
 
+from collections.abc import Callable, Mapping
+
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from examples.accounts.domain.errors import EmailTaken
 from examples.accounts.domain.user import EmailAddress, NewUser, PersonName, User
-from examples.accounts.storage.tables import MAX_ID, UserRow
+from examples.accounts.storage.tables import MAX_ID, Base, UserRow
 
-INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+INSERTS: Mapping[str, Callable[[type[Base]], postgresql.Insert | sqlite.Insert]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
 """By dialect: the `INSERT` that knows `ON CONFLICT`."""
 
 

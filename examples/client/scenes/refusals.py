@@ -66,7 +66,7 @@ SECTION = Section(
         Exchange(
             what="a body that is not JSON",
             send=Request(method="POST", path="/users", body=b'{"email": "ada@'),
-            expect=refused(422, "VALIDATION_ERROR", {"issue": ANY}),
+            expect=refused(400, "MALFORMED_BODY", {"code": "INVALID_JSON", "in": "body"}),
         ),
         Exchange(
             what="a query out of its bounds",
