@@ -10,14 +10,6 @@ import backendkit.fastapi
 from backendkit.errors import NotFound
 from backendkit.kit import Kit
 
-
-class StrangerMet(NotFound):
-    """Nobody here has this name."""
-
-    code = "STRANGER_MET"
-    message = "I do not know {name}"
-
-
 app = FastAPI()
 backendkit.fastapi.install(app, Kit.from_env())
 
@@ -26,7 +18,7 @@ backendkit.fastapi.install(app, Kit.from_env())
 def greet(name: str) -> dict[str, str]:
     """Greet people, unless they are nobody."""
     if name == "Nobody":
-        raise StrangerMet(name=name)
+        raise NotFound
     return {"greeting": f"Hello, {name}"}
 
 

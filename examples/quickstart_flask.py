@@ -9,14 +9,6 @@ import backendkit.flask
 from backendkit.errors import NotFound
 from backendkit.kit import Kit
 
-
-class StrangerMet(NotFound):
-    """Nobody here has this name."""
-
-    code = "STRANGER_MET"
-    message = "I do not know {name}"
-
-
 app = Flask(__name__)
 backendkit.flask.install(app, Kit.from_env())
 
@@ -25,7 +17,7 @@ backendkit.flask.install(app, Kit.from_env())
 def greet(name: str) -> dict[str, str]:
     """Greet people, unless they are nobody."""
     if name == "Nobody":
-        raise StrangerMet(name=name)
+        raise NotFound
     return {"greeting": f"Hello, {name}"}
 
 

@@ -1,8 +1,7 @@
-"""From a Flask request to the models of `wire/`; what does not fit is answered like FastAPI's own validation."""
+"""The variable parts of a path, read into a model; for bodies and queries `backendkit.flask` has what it takes."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from flask import request
 from pydantic import BaseModel, ValidationError
 
 from backendkit.errors import validation_error
@@ -10,24 +9,14 @@ from backendkit.errors import validation_error
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def body_as(model: type[Model]) -> Model:
-    """Read the JSON body."""
-    return _parsed(model, request.get_json(), "body")
+def path(model: type[Model], **values: str) -> Model:
+    """Return the variable parts of the path as a `model`.
 
-
-def query_as(model: type[Model]) -> Model:
-    """Read the query; of a parameter that is given twice the last one counts."""
-    return _parsed(model, {name: request.args.getlist(name)[-1] for name in request.args}, "query")
-
-
-def path_as(model: type[Model], **values: str) -> Model:
-    """Read the variable parts of the path."""
-    return _parsed(model, values, "path")
-
-
-def _parsed(model: type[Model], data: Any, place: str) -> Model:  # noqa: ANN401  # whatever the client sent
+    Raises:
+        ValidationFailed: they do not fit the model.
+    """
     try:
-        return model.model_validate(data)
+        return model.model_validate(values)
     except ValidationError as error:
         # `from None`: the chain would carry what the client sent into a log.
-        raise validation_error(error.errors(), place=place, body=data) from None
+        raise validation_error(error.errors(), place="path") from None

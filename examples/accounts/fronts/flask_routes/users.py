@@ -2,8 +2,9 @@
 
 from flask import Blueprint, Response
 
+import backendkit.flask
 from examples.accounts.domain.accounts import Accounts
-from examples.accounts.fronts.flask_routes.parse import body_as, path_as, query_as
+from examples.accounts.fronts.flask_routes.parse import path
 from examples.accounts.fronts.flask_routes.respond import respond
 from examples.accounts.wire import users as wire
 
@@ -15,19 +16,19 @@ def users_blueprint(accounts: Accounts) -> Blueprint:
     @blueprint.post(wire.PATH)
     def register() -> Response:
         """Register a user."""
-        body = body_as(wire.Registration)
+        body = backendkit.flask.body(wire.Registration)
         return respond(wire.created(accounts.register(body.email, body.name)))
 
     @blueprint.get(wire.PATH)
     def page() -> Response:
         """List users in the order of their ids."""
-        query = query_as(wire.PageQuery)
+        query = backendkit.flask.query(wire.PageQuery)
         return respond(wire.listed(accounts.page(after=query.after, limit=query.limit), query))
 
     @blueprint.get(wire.PATH + "/<user_id>")
     def show(user_id: str) -> Response:
         """Return one user."""
-        path = path_as(wire.UserPath, user_id=user_id)
-        return respond(wire.shown(accounts.get(path.user_id)))
+        wanted = path(wire.UserPath, user_id=user_id)
+        return respond(wire.shown(accounts.get(wanted.user_id)))
 
     return blueprint
