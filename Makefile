@@ -33,7 +33,7 @@ docs: environment ## build the pages into site/
 lint: environment ## formatting, rules, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(wildcard src tests examples .ci)
 	$(BIN)/basedpyright
 
 format: environment ## bring the tree into the house's format

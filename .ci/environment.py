@@ -63,6 +63,8 @@ class Environment:
             return
         if not _can_make_venv(self.interpreter):
             packages.install("python3-venv")
+        if not _can_make_venv(self.interpreter):
+            sys.exit(f"{self.interpreter} cannot make environments; install virtualenv beside it")
         _run(self.interpreter, "-m", "venv", str(self.path))
 
     def _install_lock(self) -> None:
@@ -78,7 +80,7 @@ class Environment:
         self._pip("install", "--no-index", "--no-deps", "--force-reinstall", *built)
 
     def _pip(self, *arguments: str) -> None:
-        quiet = ("--quiet", "--disable-pip-version-check", "--no-input")
+        quiet = ("-qq", "--disable-pip-version-check", "--no-input")
         _run(str(self.python), "-m", "pip", *quiet, *arguments)
 
     def _stamped(self, step: str, made_from: str) -> bool:

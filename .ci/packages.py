@@ -22,14 +22,16 @@ FORBID = "#!/bin/sh\nexit 101\n"
 
 def install(*names: str, policy: Path = POLICY) -> None:
     """Install packages by apt-get with no daemon started; exit with advice where that cannot be done."""
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        sys.exit(
-            f"this needs {' '.join(names)}; as root on Debian: apt-get install {' '.join(names)}"
-        )
+    if shutil.which("apt-get") is None or not os.access(policy.parent, os.W_OK):
+        wanted = " ".join(names)
+        sys.exit(f"this needs {wanted}; as root on Debian: apt-get install {wanted}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the policy is put back
-    with daemons_forbidden(policy):
-        _apt_get("update")
-        _apt_get("install", "--yes", "--no-install-recommends", *names)
+    try:
+        with daemons_forbidden(policy):
+            _apt_get("update")
+            _apt_get("install", "--yes", "--no-install-recommends", *names)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{' '.join(error.cmd)} exited with {error.returncode}")
 
 
 @contextmanager
