@@ -66,7 +66,7 @@ def broken_promises(answer: Answer) -> Iterator[str]:
 def masked(answer: Answer) -> str:
     """Return an answer as text in which what must differ from request to request is hidden."""
     headers = [
-        f"{name}: {value}"
+        f"{name}: {_settled(name, value)}"
         for name, value in sorted(answer.headers.items())
         if name not in OF_THE_SERVER
     ]
@@ -74,6 +74,7 @@ def masked(answer: Answer) -> str:
     text = "\n".join([str(answer.status), *headers, "", body])
     if answer.request_id:
         text = text.replace(answer.request_id, "<request id>")
+        text = _URN.sub("<request id>", text)
     return _MOMENT.sub("<time>", text)
 
 
@@ -86,4 +87,14 @@ def difference(name: str, answers: list[Answer], other: str, others: list[Answer
     )
 
 
+def _settled(name: str, value: str) -> str:
+    """Leave out of an `Allow` what is each framework's own: Flask answers HEAD and OPTIONS unasked, FastAPI refuses."""
+    if name != "allow":
+        return value
+    methods = {method.strip() for method in value.split(",")}
+    return ", ".join(sorted(methods - {"HEAD", "OPTIONS"}))
+
+
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_URN = re.compile(r"urn:uuid:[0-9a-f-]{36}")
+"""How a problem (RFC 9457) spells a request id that is a UUID."""

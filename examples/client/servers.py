@@ -155,7 +155,8 @@ def _spawn(
     # Only what the demo sets may set the service up: not the shell's variables, not a `.env` nearby.
     ours = ("ACCOUNTS_", "BACKENDKIT_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {"ACCOUNTS_DATABASE_URL": database, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    environment |= {"ACCOUNTS_DATABASE_URL": database, "PYTHONPATH": path}
     return subprocess.Popen(  # noqa: S603  # this interpreter, and a command from PLANS
         [sys.executable, *command],
         cwd=room,

@@ -24,7 +24,8 @@ def create_app(services: Services | None = None) -> FastAPI:
         if services is None:
             parts.close()
 
-    app = FastAPI(title="Accounts", lifespan=lifespan)
+    # One address for each thing: `/users/` is not found, rather than redirected.
+    app = FastAPI(title="Accounts", lifespan=lifespan, redirect_slashes=False)
     backendkit.fastapi.install(app, parts.kit)
     app.include_router(users_router(parts.accounts))
     return app

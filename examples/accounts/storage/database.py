@@ -60,7 +60,7 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401  # whichever driver the URL names
+def _prepare_sqlite(connection: Any, _record: object) -> None:
     """Let readers go on while one writes, let writers queue, and mind foreign keys."""
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
