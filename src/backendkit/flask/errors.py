@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -14,7 +13,6 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from backendkit.core import context
 from backendkit.core.errors import AppError
 from backendkit.errors import Errors, MalformedBody, from_status, validation_error
-from backendkit.errors.validation import syntax_issue
 from backendkit.http.report import note, report
 from backendkit.http.wsgi import place
 
@@ -101,10 +99,10 @@ def _is_default(description: str | None) -> bool:
 def _malformed(exc: HTTPException) -> AppError | None:
     """Return what `request.get_json` found, which Flask hides behind a bare 400."""
     cause: BaseException | None = exc
-    for _ in range(3):
-        if isinstance(cause, json.JSONDecodeError):
-            return MalformedBody(str(cause), details=[syntax_issue(cause.msg, cause.pos)])
-        cause = cause.__cause__ or cause.__context__ if cause is not None else None
+    for _ in range(4):
+        if cause is None or isinstance(cause, MalformedBody):
+            return cause
+        cause = cause.__cause__ or cause.__context__
     return None
 
 

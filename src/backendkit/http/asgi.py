@@ -6,25 +6,26 @@ exception that nobody handled is told as an envelope while that is still possibl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from backendkit.core import context
 from backendkit.errors import Errors, Rendered, from_status
 from backendkit.errors.foreign import phrases
+from backendkit.http.body import checked
 from backendkit.http.ids import RequestIds
+from backendkit.http.messages import (
+    KEY,
+    App,
+    Message,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    encoded,
+    header,
+    place,
+)
 from backendkit.http.report import Report, note, report
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
-
-KEY = "backendkit.request"
-"""Where scope and environ hold the request that a frame has begun; an inner frame leaves it alone."""
-
 
 Unhandled: TypeAlias = Literal["answer", "reraise", "leave"]
 """What a frame does about an exception that no rule knows: `answer` it and report it; answer it and raise it again
@@ -34,18 +35,19 @@ without reporting, for a test or an outer watcher; or `leave` it alone, for an o
 class AsgiFrame:
     """A request id for every request, an envelope for every error.
 
-    Frames nest: the outermost names the request; each answers, by its own registry, what gets out of its application
-    before a response has begun, so that an inner one lets the layers between them see a response, not an exception.
+    Frames nest, as where one application is mounted in another: the outermost names the request; each answers, by its own
+    registry, what gets out of its application before a response has begun.
 
     Args:
         app: any ASGI application.
         errors: the registry by which exceptions are told.
         ids: how requests are named; None: by `X-Request-ID`.
         unhandled: see `Unhandled`.
+        strict_json: whether a JSON body that only Python takes for JSON is refused, see `http.body`.
         report: told of what went unhandled; by default the log, the current OpenTelemetry span, Sentry.
     """
 
-    __slots__ = ("app", "errors", "ids", "report", "unhandled")
+    __slots__ = ("app", "errors", "ids", "report", "strict_json", "unhandled")
 
     def __init__(
         self,
@@ -54,47 +56,55 @@ class AsgiFrame:
         *,
         ids: RequestIds | None = None,
         unhandled: Unhandled = "answer",
+        strict_json: bool = True,
         report: Report = report,
     ) -> None:
         self.app = app
         self.errors = errors
         self.ids = ids or RequestIds()
         self.unhandled = unhandled
+        self.strict_json = strict_json
         self.report = report
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; lifespans pass through."""
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        if KEY in scope:
-            await self._guard(scope, receive, send, None)
+        if scope["type"] == "lifespan" or KEY in scope:
+            await self._inside(scope, receive, send)
             return
         request = context.Request(self.ids.choose(header(scope["headers"], self.ids.key)))
         scope[KEY] = request
         token = context.enter(request)
         try:
-            await self._guard(scope, receive, send, request)
+            if scope["type"] != "http":
+                await self.app(scope, receive, send)
+                return
+            if self.strict_json:
+                receive = checked(scope, receive)
+            exchange = _Exchange(self, scope, send, request)
+            try:
+                await self.app(scope, receive, exchange.send)
+            except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
+                await self._failed(original(caught), exchange)
         finally:
             context.leave(request, token)
 
-    async def _guard(
-        self, scope: Scope, receive: Receive, send: Send, request: context.Request | None
-    ) -> None:
-        """Run the application; `request` is None in a frame that is not the outermost."""
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run where another frame is around this one, or where there is no request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, send, request)
+        exchange = _Exchange(self, scope, send, None)
         try:
             await self.app(scope, receive, exchange.send)
-        except Exception as caught:
+        except Exception as caught:  # noqa: BLE001 - as above
             await self._failed(original(caught), exchange)
 
     async def _failed(self, exc: Exception, exchange: _Exchange) -> None:
         """Answer `exc` if nothing has been, report it if nobody has handled it, or raise it."""
         if exchange.started and exchange.nested:
             raise exc
+        if exchange.replaced:
+            return  # a framework said what it had to say, and raises only to end the application
         rendered = exchange.render(exc)
         if exchange.started or rendered.status == 500:
             if self.unhandled == "leave" or (self.unhandled == "reraise" and exchange.nested):
@@ -114,7 +124,7 @@ class AsgiFrame:
 class _Exchange:
     """One response on its way out, as one frame sees it."""
 
-    __slots__ = ("_frame", "_held", "_request", "_send", "late", "scope", "started")
+    __slots__ = ("_frame", "_held", "_request", "_send", "late", "replaced", "scope", "started")
 
     def __init__(
         self, frame: AsgiFrame, scope: Scope, send: Send, request: context.Request | None
@@ -122,6 +132,7 @@ class _Exchange:
         self.scope = scope
         self.started = False
         self.late = False
+        self.replaced = False
         self._frame = frame
         self._request = request
         self._send = send
@@ -173,6 +184,7 @@ class _Exchange:
         body: bytes = message.get("body", b"")
         if not message.get("more_body") and body.decode("latin-1") in phrases(start["status"]):
             kept = {k.decode("latin-1"): v.decode("latin-1") for k, v in start["headers"]}
+            self.replaced = start["status"] < 500
             await self.answer(self.render(from_status(start["status"], headers=kept)))
             return
         self.started = True
@@ -189,24 +201,6 @@ class _Exchange:
         kept = [pair for pair in headers if pair[0].lower() != key]
         kept.append((key, request_id.encode()))
         return kept
-
-
-def header(headers: RawHeaders, key: bytes) -> str | None:
-    """Return the value of the first header called `key` (lower-case), or None."""
-    for name, value in headers:
-        if name == key:
-            return value.decode("latin-1")
-    return None
-
-
-def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Return headers as ASGI has them."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
-def place(scope: Scope) -> str:
-    """Return where a connection goes, for a record: `GET /users`, without the query, which may hold secrets."""
-    return f"{scope.get('method', 'WEBSOCKET')} {scope.get('path', '?')!r}"
 
 
 def original(exc: Exception) -> Exception:
