@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from examples.client.server import Server
+
 JSON = "application/json"
 REQUEST_ID = "x-request-id"
 NO_ANSWER = 0
@@ -75,11 +77,13 @@ class Front:
     Attributes:
         name: what the transcript calls it.
         client: knows its address, or its application.
+        server: the process behind it, for scenes that stop it or look into its log; None in this process.
         kept: values that scenes took from answers, for the requests of later scenes.
     """
 
     name: str
     client: httpx.Client
+    server: Server | None = None
     kept: dict[str, str] = field(default_factory=dict)
 
     def send(self, request: Request) -> Answer:

@@ -11,7 +11,8 @@ from examples.client.front import Front
 from examples.client.match import difference
 from examples.client.scene import Scene, Section
 from examples.client.scenes import SECTIONS
-from examples.client.servers import NotReady, Server, running
+from examples.client.server import NotReady
+from examples.client.servers import running
 from examples.client.transcript import BOLD, GREEN, RED, Transcript
 
 FAILED = 1
@@ -43,9 +44,9 @@ def main(
         with running() as fronts:
             _introduce(told, fronts)
             kept = [part for part in sections if not chosen or part.title.casefold() in chosen]
-            wrong = perform(kept, [front for _, front in fronts], told)
+            wrong = perform(kept, fronts, told)
             if wrong:
-                _show_logs(told, [server for server, _ in fronts])
+                _show_logs(told, fronts)
     except NotReady as error:
         told.line(str(error), RED)
         return FAILED
@@ -78,16 +79,15 @@ def _perform(scene: Scene, fronts: Sequence[Front], told: Transcript) -> bool:
     return not diff and not any(part.faults for part in played.values())
 
 
-def _introduce(told: Transcript, fronts: Sequence[tuple[Server, Front]]) -> None:
+def _introduce(told: Transcript, fronts: Sequence[Front]) -> None:
     told.line("The accounts service, behind two frameworks:", BOLD)
-    for server, front in fronts:
-        told.line(
-            f"    {front.name:<9}{server.url}  ({server.plan.server}, pid {server.process.pid})"
-        )
+    for server in filter(None, (front.server for front in fronts)):
+        how = f"({server.plan.behind}, pid {server.process.pid})"
+        told.line(f"    {server.plan.name:<9}{server.url}  {how}")
 
 
-def _show_logs(told: Transcript, servers: Sequence[Server]) -> None:
-    for server in servers:
+def _show_logs(told: Transcript, fronts: Sequence[Front]) -> None:
+    for server in filter(None, (front.server for front in fronts)):
         told.line()
         told.line(f"the end of the log of {server.plan.name}:", BOLD)
         told.line(server.tail())

@@ -17,7 +17,8 @@ import pytest
 from examples.client.front import Request
 from examples.client.play import main
 from examples.client.scene import Exchange, Expect, Section
-from examples.client.servers import NotReady, Plan, running
+from examples.client.server import NotReady, Plan
+from examples.client.servers import running
 from examples.client.transcript import Transcript
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.py"
@@ -36,7 +37,7 @@ def demo(*arguments: str, cwd: Path, stderr: int = subprocess.STDOUT) -> "subpro
     return subprocess.Popen(
         [sys.executable, str(DEMO), *arguments],
         cwd=cwd,
-        env={**os.environ, "TMPDIR": str(cwd)},
+        env={**os.environ, "TMPDIR": str(cwd), "HOME": str(cwd)},
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
@@ -178,9 +179,10 @@ def test_a_server_that_ignores_a_request_to_end_is_ended(tmp_path: Path) -> None
         "http.server.HTTPServer(('127.0.0.1', {port}), Handler).serve_forever()\n"
     )
 
-    with running([Plan("stubborn", "none", ("-c", stubborn))], patience_s=0.2) as fronts:
-        ((server, _),) = fronts
+    with running([Plan("stubborn", "none", ("-c", stubborn), ended_within_s=0.2)]) as fronts:
+        server = fronts[0].server
         child = int((tmp_path / "child").read_text())
 
+    assert server is not None
     assert not alive(server.process.pid)
     assert eventually(lambda: not alive(child))

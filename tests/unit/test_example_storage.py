@@ -1,5 +1,8 @@
 """The example's storage: one contract over SQLite in memory and in a file, and what the migrations make."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,9 +18,10 @@ from examples.accounts.domain.errors import EmailTaken
 from examples.accounts.domain.user import EmailAddress, NewUser, PersonName, User
 from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
-from examples.accounts.storage.migrate import downgrade, migrate
+from examples.accounts.storage.migrate import CONFIG, downgrade, migrate
 from examples.accounts.storage.tables import Base
 
+ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -196,6 +200,32 @@ def test_migrations_can_be_taken_back(migrated: SqlStorage) -> None:
     assert "users" not in tables(migrated.engine)
     migrate(url)
     assert "users" in tables(migrated.engine)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["examples.accounts.storage.migrate"],
+        ["alembic.config", "-c", str(CONFIG), "upgrade", "head"],
+    ],
+    ids=["ours", "alembic"],
+)
+def test_migrations_run_by_command_from_anywhere(tmp_path: Path, command: list[str]) -> None:
+    """As the README says; the database comes from the environment."""
+    url = f"sqlite:///{tmp_path / 'accounts.sqlite3'}"
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=tmp_path,
+        env={**os.environ, "ACCOUNTS_DATABASE_URL": url, "PYTHONPATH": path},
+        check=True,
+        capture_output=True,
+    )
+
+    storage = SqlStorage(url)
+    assert "users" in tables(storage.engine)
+    storage.close()
 
 
 def tables(engine: Engine) -> list[str]:
