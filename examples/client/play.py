@@ -33,18 +33,12 @@ def main(
         transcript: where to tell it.
     """
     told = transcript or Transcript()
-    parser = argparse.ArgumentParser(description="Play the accounts service's scenes.")
-    parser.add_argument("section", nargs="*", help=", ".join(part.title for part in sections))
-    chosen = {title.casefold() for title in parser.parse_args(arguments).section}
-    unknown = chosen - {part.title.casefold() for part in sections}
-    if unknown:
-        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    chosen = _choose(sections, arguments)
     began = time.monotonic()
     try:
         with running() as fronts:
             _introduce(told, fronts)
-            kept = [part for part in sections if not chosen or part.title.casefold() in chosen]
-            wrong = perform(kept, fronts, told)
+            wrong = perform(chosen, fronts, told)
             if wrong:
                 _show_logs(told, fronts)
     except NotReady as error:
@@ -53,7 +47,7 @@ def main(
     except KeyboardInterrupt:
         told.line("interrupted; the servers are stopped", RED)
         return INTERRUPTED
-    return _conclude(told, kept, wrong, time.monotonic() - began)
+    return _conclude(told, chosen, wrong, time.monotonic() - began)
 
 
 def perform(sections: Sequence[Section], fronts: Sequence[Front], told: Transcript) -> int:
@@ -64,6 +58,16 @@ def perform(sections: Sequence[Section], fronts: Sequence[Front], told: Transcri
         for scene in section.scenes:
             wrong += not _perform(scene, fronts, told)
     return wrong
+
+
+def _choose(sections: Sequence[Section], arguments: Sequence[str] | None) -> list[Section]:
+    parser = argparse.ArgumentParser(description="Play the accounts service's scenes.")
+    parser.add_argument("section", nargs="*", help=", ".join(part.title for part in sections))
+    titles = {title.casefold() for title in parser.parse_args(arguments).section}
+    unknown = titles - {part.title.casefold() for part in sections}
+    if unknown:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    return [part for part in sections if not titles or part.title.casefold() in titles]
 
 
 def _perform(scene: Scene, fronts: Sequence[Front], told: Transcript) -> bool:

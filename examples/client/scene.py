@@ -47,7 +47,10 @@ class Scene(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The scenes of one feature, in the order they are played; a later one may build on an earlier one."""
+    """The scenes of one feature, in the order they are played.
+
+    A scene may build on an earlier one of its section, not on another section: each can be played alone.
+    """
 
     title: str
     scenes: Sequence[Scene]

@@ -6,4 +6,4 @@ from examples.client.scene import Section
 from examples.client.scenes import refusals, users
 
 SECTIONS: Sequence[Section] = (users.SECTION, refusals.SECTION)
-"""All of them, in the order they are played."""
+"""All of them, in the order they are played; `users` comes first, for it counts on an empty database."""

@@ -6,6 +6,8 @@ from examples.client.front import Request
 from examples.client.match import ANY
 from examples.client.scene import Exchange, Expect, Section
 
+ALAN = {"email": "alan@example.org", "name": "Alan Turing"}
+
 
 def refused(status: int, code: str, *details: Mapping[str, object], **headers: object) -> Expect:
     """Expect an envelope with this code and exactly these details."""
@@ -21,10 +23,13 @@ SECTION = Section(
     "Refusals",
     (
         Exchange(
-            what="an address that is registered cannot be registered again",
-            send=Request(
-                method="POST", path="/users", json={"email": "ADA@example.org", "name": "Another"}
-            ),
+            what="Alan registers",
+            send=Request(method="POST", path="/users", json=ALAN),
+            expect=Expect(status=201, body={"email": ALAN["email"]}),
+        ),
+        Exchange(
+            what="his address cannot be registered again, in whatever spelling",
+            send=Request(method="POST", path="/users", json=ALAN | {"email": "ALAN@Example.org"}),
             expect=refused(409, "EMAIL_TAKEN"),
         ),
         Exchange(
