@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
@@ -273,7 +273,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
     while queue and seen < MOST_LEAVES:
         exc = queue.pop(0)
         if isinstance(exc, BaseExceptionGroup):
-            queue[:0] = exc.exceptions
+            queue[:0] = cast("BaseExceptionGroup[BaseException]", exc).exceptions
         else:
             seen += 1
             yield exc
@@ -329,8 +329,9 @@ def _attribute(error: AppError | type[AppError], name: str) -> object:
 def _plain_details(details: object) -> Iterable[dict[str, str]]:
     if not isinstance(details, list | tuple):
         return
-    for detail in details[:100]:
+    for detail in cast("list[object]", details)[:100]:
         if isinstance(detail, dict):
-            yield {text_of(name): text_of(value) for name, value in list(detail.items())[:20]}
+            pairs = list(cast("dict[object, object]", detail).items())[:20]
+            yield {text_of(name): text_of(value) for name, value in pairs}
         else:
             yield {"issue": text_of(detail)}

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from backendkit.core import context
 from backendkit.core.errors import AppError
 from backendkit.errors import Errors, MalformedBody, from_status, validation_error
-from backendkit.http.report import note, report
+from backendkit.http.reporting import note, report
 from backendkit.http.wsgi import place
 
 ExcInfo: TypeAlias = tuple[type, BaseException, TracebackType | None] | tuple[None, None, None]
