@@ -285,7 +285,10 @@ def _severity(error: AppError) -> tuple[bool, int]:
 
 def _status(error: AppError) -> int:
     status = _attribute(error, "status")
-    return int(status) if isinstance(status, int) and 400 <= status <= 599 else 500
+    if not isinstance(status, int):
+        return 500
+    number = int.__int__(status)  # a plain one, whatever a subclass makes of comparing
+    return number if 400 <= number <= 599 else 500
 
 
 def _headers(error: AppError) -> tuple[tuple[str, str], ...]:
@@ -312,8 +315,9 @@ def _plain(error: AppError) -> AppError:
     plain = AppError()
     plain.status = _status(error)
     code = _attribute(error, "code")
-    if isinstance(code, str) and _CODE.fullmatch(code):
-        plain.code = str(code)
+    named = _CODE.fullmatch(code) if isinstance(code, str) else None
+    if named is not None:
+        plain.code = named.group()  # not `str(code)`, which a subclass of `str` may make to raise
         plain.message = text_of(_attribute(error, "text") or plain.message)
     plain.details = list(_plain_details(_attribute(error, "details")))
     return plain
