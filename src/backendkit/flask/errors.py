@@ -110,7 +110,6 @@ def _headers(exc: HTTPException) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in exc.get_headers():
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    headers.pop("Content-Type", None)
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(part.strip() for part in headers["Allow"].split(",")))
     return headers
