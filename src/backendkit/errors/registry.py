@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
@@ -273,7 +273,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
     while queue and seen < MOST_LEAVES:
         exc = queue.pop(0)
         if isinstance(exc, BaseExceptionGroup):
-            queue[:0] = exc.exceptions
+            queue[:0] = cast("BaseExceptionGroup[BaseException]", exc).exceptions
         else:
             seen += 1
             yield exc
@@ -285,7 +285,10 @@ def _severity(error: AppError) -> tuple[bool, int]:
 
 def _status(error: AppError) -> int:
     status = _attribute(error, "status")
-    return int(status) if isinstance(status, int) and 400 <= status <= 599 else 500
+    if not isinstance(status, int):
+        return 500
+    number = int.__int__(status)  # a plain one, whatever a subclass makes of comparing
+    return number if 400 <= number <= 599 else 500
 
 
 def _headers(error: AppError) -> tuple[tuple[str, str], ...]:
@@ -312,8 +315,9 @@ def _plain(error: AppError) -> AppError:
     plain = AppError()
     plain.status = _status(error)
     code = _attribute(error, "code")
-    if isinstance(code, str) and _CODE.fullmatch(code):
-        plain.code = str(code)
+    named = _CODE.fullmatch(code) if isinstance(code, str) else None
+    if named is not None:
+        plain.code = named.group()  # not `str(code)`, which a subclass of `str` may make to raise
         plain.message = text_of(_attribute(error, "text") or plain.message)
     plain.details = list(_plain_details(_attribute(error, "details")))
     return plain
@@ -329,8 +333,9 @@ def _attribute(error: AppError | type[AppError], name: str) -> object:
 def _plain_details(details: object) -> Iterable[dict[str, str]]:
     if not isinstance(details, list | tuple):
         return
-    for detail in details[:100]:
+    for detail in cast("list[object]", details)[:100]:
         if isinstance(detail, dict):
-            yield {text_of(name): text_of(value) for name, value in list(detail.items())[:20]}
+            pairs = list(cast("dict[object, object]", detail).items())[:20]
+            yield {text_of(name): text_of(value) for name, value in pairs}
         else:
             yield {"issue": text_of(detail)}
