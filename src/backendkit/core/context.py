@@ -39,12 +39,18 @@ def enter(request: Request) -> Token[Request | None]:
 
 
 def leave(request: Request, token: Token[Request | None]) -> None:
-    """End `request` and restore what was current before it.
-
-    Works from another context than `enter` ran in, as happens when a server closes a response's iterable
-    elsewhere: then there is nothing to restore there.
-    """
+    """End `request` and restore what was current before it."""
     request.ended = True
+    suspend(request, token)
+
+
+def suspend(request: Request, token: Token[Request | None]) -> None:
+    """Restore what was current before `request`, which goes on: `enter` it again to work for it.
+
+    A synchronous server runs a response piece by piece, between pieces of others on the same thread. Works
+    from another context than `enter` ran in, as happens when a server closes a response's iterable elsewhere:
+    then there is nothing to restore there.
+    """
     try:
         _request.reset(token)
     except ValueError:

@@ -1,0 +1,118 @@
+"""Flask's and Werkzeug's exceptions, told by the kit's registry."""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from flask import Flask, request
+from flask.typing import ResponseReturnValue
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from backendkit.core import context
+from backendkit.core.errors import AppError
+from backendkit.errors import Errors, MalformedBody, from_status, validation_error
+from backendkit.errors.validation import syntax_issue
+from backendkit.http.report import note, report
+from backendkit.http.wsgi import place
+
+ExcInfo: TypeAlias = tuple[type, BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def learn(errors: Errors) -> None:
+    """Teach `errors` what the framework's exceptions mean; a rule that it has already stays."""
+    errors.map(HTTPException, _from_http, replace=False)
+
+
+class Handlers:
+    """The error handlers of one application."""
+
+    __slots__ = ("_app", "_errors")
+
+    def __init__(self, app: Flask, errors: Errors) -> None:
+        self._app = app
+        self._errors = errors
+
+    def register(self) -> None:
+        """Register ours where the application has none of its own.
+
+        Raises:
+            AssertionError: Flask's, if the application has served a request.
+        """
+        own = self._app.error_handler_spec[None][None]
+        for kind, handler in (
+            (HTTPException, self.tell_http),
+            (ValidationError, self.tell_validation),
+            (Exception, self.tell),
+        ):
+            if kind not in own:
+                self._app.register_error_handler(kind, handler)
+
+    def tell_http(self, exc: HTTPException) -> ResponseReturnValue:
+        """Answer what Flask or `abort` raised; a redirect, or a response passed to `abort`, goes out as it is."""
+        if exc.response is not None or (exc.code or 0) < 400:
+            return exc  # type: ignore[return-value]  # a WSGI application, which Flask takes
+        if not isinstance(exc, InternalServerError):
+            return self._response(exc)
+        if exc.original_exception is None:  # `abort(500)`: nobody else logs it
+            report(exc, place(request.environ))
+        return self._response(exc.original_exception or exc)
+
+    def tell_validation(self, exc: ValidationError) -> ResponseReturnValue:
+        """Answer a model that a view built from the request by itself; `body` and `query` say where it was wrong."""
+        return self._response(validation_error(exc.errors(include_url=False)))
+
+    def tell(self, exc: Exception) -> ResponseReturnValue:
+        """Answer what has a name; raise the rest, so that Flask signals `got_request_exception` and comes back."""
+        if self._errors.render(exc).status == 500:
+            raise exc
+        return self._response(exc)
+
+    def log(self, exc_info: ExcInfo) -> None:
+        """Stand in for `Flask.log_exception`, which Flask calls once for what nobody handled."""
+        exc = exc_info[1]
+        if exc is not None and self._errors.render(exc).status == 500:
+            report(exc, place(request.environ))
+
+    def _response(self, exc: BaseException) -> Any:
+        rendered = self._errors.render(exc, request.headers.get("Accept"), context.request_id())
+        if rendered.status > 500:
+            note(self._errors.resolve(exc), place(request.environ))
+        return self._app.response_class(
+            rendered.body, status=rendered.status, headers=list(rendered.headers)
+        )
+
+
+def _from_http(exc: HTTPException) -> AppError:
+    malformed = _malformed(exc)
+    if malformed is not None:
+        return malformed
+    own_words = exc.description != type(exc).description
+    detail = exc.description if own_words and not _is_default(exc.description) else None
+    return from_status(exc.code or 500, detail, _headers(exc))
+
+
+def _is_default(description: str | None) -> bool:
+    return description is None or description.startswith("Did not attempt to load JSON data")
+
+
+def _malformed(exc: HTTPException) -> AppError | None:
+    """Return what `request.get_json` found, which Flask hides behind a bare 400."""
+    cause: BaseException | None = exc
+    for _ in range(3):
+        if isinstance(cause, json.JSONDecodeError):
+            return MalformedBody(str(cause), details=[syntax_issue(cause.msg, cause.pos)])
+        cause = cause.__cause__ or cause.__context__ if cause is not None else None
+    return None
+
+
+def _headers(exc: HTTPException) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in exc.get_headers(request.environ if request else None):
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    headers.pop("Content-Type", None)
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(part.strip() for part in headers["Allow"].split(",")))
+    return headers
