@@ -63,17 +63,19 @@ class Delivery:
 
         Args:
             carrier: who sends.
-            raw: what came back from the first attempt; None if there was none.
+            raw: what came back from the first attempt, if there was one.
 
         Raises:
             NotSent: nothing ran.
             OutcomeUnknown: it may have run.
         """
+        sent = self._address is not None  # not `raw`: a script that answers nil has run all the same
         while True:
-            if raw is not None:
+            if sent:
                 await self._react(carrier, raw)
                 self._shared.ledger.resent()
             raw = await self._send(carrier)
+            sent = True
             if type(raw) is list:
                 return raw
 
