@@ -58,8 +58,10 @@ class MemoryStore:
         "_lock",
         "_max_bytes",
         "_max_entries",
+        "_mono_us",
         "_operations",
         "_shards",
+        "_wall_us",
         "clock",
     )
 
@@ -73,6 +75,8 @@ class MemoryStore:
         self._max_entries = checks.whole("max_entries", max_entries, least=1)
         self._max_bytes = checks.whole("max_bytes", max_bytes, least=1024)
         self.clock: Clock = clock or SystemClock()
+        self._mono_us = self.clock.mono_us
+        self._wall_us = self.clock.wall_us
         self._lock = threading.Lock()
         self._shards: tuple[dict[bytes, _Entry], ...] = tuple({} for _ in range(_SHARDS))
         self._buckets: dict[int, dict[bytes, None]] = {}
@@ -99,7 +103,7 @@ class MemoryStore:
             if self._closed:
                 raise StoreClosed("the memory store was closed")
             self._operations += 1
-            now = self.clock.mono_us()
+            now = self._mono_us()
             if len(operation.keys) == 1:
                 reply = self._run_one(operation, now)
             else:
@@ -161,7 +165,7 @@ class MemoryStore:
             return self._run_several(operation, now)
         script = operation.script
         writes, reply = script.fold(
-            (old[0] if old[1] > now else None,), self.clock.wall_us(), operation.args
+            (old[0] if old[1] > now else None,), self._wall_us(), operation.args
         )
         if not writes:
             return reply
@@ -183,7 +187,7 @@ class MemoryStore:
         states = [self._state(key, now) for key in keys]
         if self._entries + len(keys) > self._max_entries or self._bytes >= self._max_bytes:
             states = self._ready_when_full(states, keys, now)
-        writes, reply = operation.script.fold(states, self.clock.wall_us(), operation.args)
+        writes, reply = operation.script.fold(states, self._wall_us(), operation.args)
         if writes:
             self._apply(keys, writes, operation.script, now)
         return reply
