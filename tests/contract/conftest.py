@@ -54,5 +54,3 @@ def shared_kind(request: pytest.FixtureRequest) -> Kind:
     """A kind of store whose faces many callers use at once."""
     kind: Kind = request.param
     return kind
-
-

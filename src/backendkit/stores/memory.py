@@ -196,9 +196,14 @@ class MemoryStore:
     def _ready_when_full(
         self, states: list[State], keys: tuple[bytes, ...], now: int
     ) -> list[State]:
-        """Make room for all of `keys`; where there is none, hand out copies, so that a refusal changes nothing."""
-        self._make_room(len(keys), 1, now, keys)
-        if self._entries + len(keys) > self._max_entries or self._bytes >= self._max_bytes:
+        """Hand out copies where a refusal is possible, so that it changes nothing.
+
+        Nothing is dropped here: the operation may only look.
+        """
+        while self._is_full(len(keys), 1) and self._expire(now, _SWEPT):
+            pass
+        droppable = len(self._evictable) - sum(key in self._evictable for key in keys)
+        if self._is_full(len(keys) - droppable, 0 if droppable else 1):
             return deepcopy(states)
         return states
 
@@ -308,18 +313,20 @@ class MemoryStore:
         nbytes = sum(put[3] for put in puts) - sum(e[2] for e in (*old, *gone) if e is not None)
         if nbytes <= self._max_bytes:
             self._make_room(entries, nbytes, now, keys)
-        fits = (
-            self._entries + entries <= self._max_entries and self._bytes + nbytes <= self._max_bytes
-        )
         grown_in_place = any(
             e is not None and e[0] is put[1] for e, put in zip(old, puts, strict=True)
         )
-        if not fits and (entries > 0 or nbytes > 0) and not grown_in_place:
+        grows = entries > 0 or nbytes > 0
+        if grows and self._is_full(entries, nbytes) and not grown_in_place:
             raise StoreFull(
                 f"the memory store holds {self._entries} entries and about {self._bytes} bytes; "
                 f"its bounds are {self._max_entries} and {self._max_bytes}\n"
                 "To fix it: raise max_entries or max_bytes, or use Redis"
             )
+
+    def _is_full(self, entries: int, nbytes: int) -> bool:
+        """Whether there is no room for so many more."""
+        return self._entries + entries > self._max_entries or self._bytes + nbytes > self._max_bytes
 
     def _entry(self, key: bytes) -> _Entry | None:
         return self._shards[hash(key) & _MASK].get(key)
@@ -332,7 +339,7 @@ class MemoryStore:
 
     def _make_room(self, entries: int, nbytes: int, now: int, spared: tuple[bytes, ...]) -> None:
         """Remove until `entries` and `nbytes` more fit: what has expired, then the oldest that may be dropped."""
-        while self._entries + entries > self._max_entries or self._bytes + nbytes > self._max_bytes:
+        while self._is_full(entries, nbytes):
             if self._expire(now, _SWEPT):
                 continue
             oldest = next((key for key in self._evictable if key not in spared), None)
