@@ -311,13 +311,14 @@ class MemoryStore:
         ]
         entries = old.count(None) - len(gone) + gone.count(None)
         nbytes = sum(put[3] for put in puts) - sum(e[2] for e in (*old, *gone) if e is not None)
-        if nbytes <= self._max_bytes:
-            self._make_room(entries, nbytes, now, keys)
-        grown_in_place = any(
-            e is not None and e[0] is put[1] for e, put in zip(old, puts, strict=True)
+        changed_in_place = any(
+            e is not None and e[0] is put[1] and _is_mutable(e[0])
+            for e, put in zip(old, puts, strict=True)
         )
+        if changed_in_place or nbytes <= self._max_bytes:
+            self._make_room(entries, nbytes, now, keys)
         grows = entries > 0 or nbytes > 0
-        if grows and self._is_full(entries, nbytes) and not grown_in_place:
+        if grows and self._is_full(entries, nbytes) and not changed_in_place:
             raise StoreFull(
                 f"the memory store holds {self._entries} entries and about {self._bytes} bytes; "
                 f"its bounds are {self._max_entries} and {self._max_bytes}\n"
@@ -373,6 +374,11 @@ class AsyncMemoryStore:
     async def close(self) -> None:
         """Drop all state."""
         self._store.close()
+
+
+def _is_mutable(state: State) -> bool:
+    """Whether a fold can have changed `state` in place: a copy of what cannot change is the thing itself."""
+    return deepcopy(state) is not state
 
 
 _Entry: TypeAlias = tuple[State, int, int]
