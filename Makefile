@@ -28,7 +28,7 @@ bench: environment redis ## measure, beside the libraries that one would use ins
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 docs: environment ## build the pages into site/
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: environment ## formatting, rules, types
 	$(BIN)/ruff format --check .

@@ -498,7 +498,7 @@ def test_the_errors_of_a_dead_loop_are_true(
         task = asyncio.ensure_future(store.aio.run(tick(key)))
         await asyncio.sleep(0.02)
         lanes = store.aio._loops[id(asyncio.get_running_loop())]
-        (lane,) = lanes._lanes.values()
+        (lane,) = lanes.by_server.values()
         assert lane._reader is not None
         lane._reader.cancel()  # as whoever cancels all tasks of a loop does
         with pytest.raises(OutcomeUnknown, match="closed before an answer came"):

@@ -8,7 +8,6 @@ imports `time`.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from typing import Protocol
@@ -57,6 +56,8 @@ class SystemClock:
 
     async def sleep_async(self, us: int) -> None:
         """Suspend the calling task for `us` microseconds."""
+        import asyncio  # noqa: PLC0415  # 25 ms that synchronous programs and `import backendkit.errors` need not pay
+
         await asyncio.sleep(max(us, 0) / SECOND_US)
 
 
@@ -104,4 +105,6 @@ class ManualClock:
     async def sleep_async(self, us: int) -> None:
         """Advance by `us` instead of waiting, and let other tasks run once."""
         self.advance(max(us, 0))
+        import asyncio  # noqa: PLC0415  # as above
+
         await asyncio.sleep(0)

@@ -9,7 +9,8 @@ a stretch of code is bound lexically, by `bound`, and ends with it. Deadlines ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -25,12 +26,25 @@ class Request:
         ended: whether it is over and its fields are frozen.
     """
 
-    __slots__ = ("ended", "fields", "id")
+    __slots__ = ("_lock", "ended", "fields", "id")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.fields: dict[str, Any] = {}
         self.ended = False
+        self._lock = threading.Lock()
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Add fields, unless it has ended. Of two threads that do so at once, neither loses any."""
+        with self._lock:
+            if not self.ended:
+                # A new dict each time: readers in other threads never see one that changes under them.
+                self.fields = {**self.fields, **fields}
+
+    def end(self) -> None:
+        """Freeze the fields."""
+        with self._lock:
+            self.ended = True
 
 
 def enter(request: Request) -> Token[Request | None]:
@@ -39,12 +53,18 @@ def enter(request: Request) -> Token[Request | None]:
 
 
 def leave(request: Request, token: Token[Request | None]) -> None:
-    """End `request` and restore what was current before it.
+    """End `request` and restore what was current before it."""
+    request.end()
+    suspend(request, token)
 
-    Works from another context than `enter` ran in, as happens when a server closes a response's iterable
-    elsewhere: then there is nothing to restore there.
+
+def suspend(request: Request, token: Token[Request | None]) -> None:
+    """Restore what was current before `request`, which goes on: `enter` it again to work for it.
+
+    A synchronous server runs a response piece by piece, between pieces of others on the same thread. Works
+    from another context than `enter` ran in, as happens when a server closes a response's iterable elsewhere:
+    then there is nothing to restore there.
     """
-    request.ended = True
     try:
         _request.reset(token)
     except ValueError:
@@ -69,13 +89,12 @@ def bind(**fields: Any) -> None:
     Outside a request, and once it has ended, this does nothing.
     """
     request = _request.get()
-    if request is not None and not request.ended:
-        # A new dict each time: readers in other threads never see one that changes under them.
-        request.fields = {**request.fields, **fields}
+    if request is not None:
+        request.add(fields)
 
 
 @contextmanager
-def bound(**fields: Any) -> Iterator[None]:
+def bound(**fields: Any) -> Generator[None]:
     """Add fields to the records of a stretch of code, inside a request or not; they end with the block."""
     token = _bound.set(MappingProxyType({**_bound.get(), **fields}))
     try:
@@ -99,7 +118,7 @@ def deadline_us() -> int | None:
 
 
 @contextmanager
-def until(mono_us: int) -> Iterator[int]:
+def until(mono_us: int) -> Generator[int]:
     """Set a deadline for a block of code, or keep the one in force where that is earlier; yields the one that holds."""
     outer = _deadline.get()
     effective = mono_us if outer is None else min(mono_us, outer)

@@ -25,7 +25,7 @@ ever holds a secret.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 Detail = Mapping[str, str]
 """One line of an envelope's `details`: `{field?, issue, code?, pointer?, in?}`."""
@@ -45,10 +45,11 @@ class AppError(Exception):
         **params: values for the message's template, log fields and translations.
     """
 
-    code: ClassVar[str] = "INTERNAL_ERROR"
-    status: ClassVar[int] = 500
-    message: ClassVar[str] = "Internal server error"
-    retryable: ClassVar[bool] = False
+    # Not ClassVar: an error made from a framework's own, or from a remote answer, carries what it was given.
+    code: str = "INTERNAL_ERROR"
+    status: int = 500
+    message: str = "Internal server error"
+    retryable: bool = False
 
     def __init__(
         self,

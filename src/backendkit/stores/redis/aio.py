@@ -48,7 +48,7 @@ class AsyncRedisStore:
         return self._store
 
     def after_fork_in_child(self) -> None:
-        """Begin anew with a free lock, and keep the parent's lanes from being collected: closing them would break its epoll."""
+        """Begin anew, and keep the parent's lanes from being collected: closing them would break its epoll."""
         self._lock = threading.Lock()
         if self._loops:
             self._foreign.append(self._loops)
@@ -100,10 +100,15 @@ class AsyncRedisStore:
         loop = asyncio.get_running_loop()
         lanes = self._loops.get(id(loop))
         if lanes is None or lanes.loop() is not loop:
-            self._forget_closed()
-            with self._lock:
-                lanes = self._loops[id(loop)] = _LoopLanes(loop, self._shared)
-        return lanes.lane(address, apart=operation.script.slow or len(payload) > LARGE)
+            lanes = self._lanes_of(loop)
+        apart = operation.script.slow or len(payload) > LARGE
+        return lanes.by_server.get((address, apart)) or lanes.lane(address, apart=apart)
+
+    def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> _LoopLanes:
+        self._forget_closed()
+        with self._lock:
+            lanes = self._loops[id(loop)] = _LoopLanes(loop, self._shared)
+        return lanes
 
     def _forget_closed(self) -> None:
         for number, lanes in list(self._loops.items()):
@@ -122,18 +127,17 @@ _TURNS = 3
 class _LoopLanes:
     """The lanes of one event loop, which it refers to weakly: they must not keep it alive."""
 
-    __slots__ = ("_lanes", "_shared", "loop")
+    __slots__ = ("_shared", "by_server", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, shared: Shared) -> None:
         self.loop = weakref.ref(loop)
         self._shared = shared
-        self._lanes: dict[tuple[Address, bool], Lane] = {}
+        self.by_server: dict[tuple[Address, bool], Lane] = {}
 
     def lane(self, address: Address, *, apart: bool) -> Lane:
-        lane = self._lanes.get((address, apart))
-        if lane is None:
-            lane = self._lanes[address, apart] = Lane(self._shared.dial, address)
-            self._shared.ledger.open(lane)
+        """Open the lane to a server, a second one for what is large or slow."""
+        lane = self.by_server[address, apart] = Lane(self._shared.dial, address)
+        self._shared.ledger.open(lane)
         return lane
 
     def close(self) -> None:
@@ -150,12 +154,12 @@ class _LoopLanes:
 
     def forget(self) -> None:
         """Let go of the lanes, and keep what they have counted."""
-        for lane in self._lanes.values():
+        for lane in self.by_server.values():
             self._shared.ledger.close(lane)
-        self._lanes = {}
+        self.by_server = {}
 
     def _close_here(self) -> None:
-        for lane in self._lanes.values():
+        for lane in self.by_server.values():
             lane.close()
         self.forget()
 

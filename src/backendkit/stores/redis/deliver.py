@@ -76,17 +76,21 @@ class Delivery:
 
         Args:
             carrier: who sends.
-            raw: what came back from the first attempt; None if there was none.
+            raw: what came back from the first attempt, if there was one.
 
         Raises:
             NotSent: nothing ran.
             OutcomeUnknown: it may have run.
         """
+        sent = (
+            self._address is not None
+        )  # not `raw`: a script that answers nil has run all the same
         while True:
-            if raw is not None:
+            if sent:
                 await self._react(carrier, raw)
                 self._shared.ledger.resent()
             raw = await self._send(carrier)
+            sent = True
             if type(raw) is list:
                 return raw
 
@@ -151,7 +155,7 @@ class Delivery:
             return OutcomeUnknown(f"Redis failed within the script; it may have run in part: {raw}")
         return OutcomeUnknown(f"Redis answered with {type(raw).__name__}, not a list; it has run")
 
-    async def _pause(self, carrier: Carrier, raw: Raw) -> None:
+    async def _pause(self, carrier: Carrier, raw: Any) -> None:
         if self._shared.time.mono_us() + self._pause_us >= self._due_us:
             raise _unready(raw)
         await carrier.wait(self._pause_us)
@@ -172,13 +176,13 @@ class Delivery:
         raise _refused(raw)
 
 
-def _unready(raw: Raw) -> NotSent:
+def _unready(raw: Any) -> NotSent:
     reason = f"Redis did not become ready in time: {code_of(raw)} {raw}"
     # Two keys of a slot under way make no server unavailable.
     return NotSent(reason) if code_of(raw) == "TRYAGAIN" else StoreUnavailable(reason)
 
 
-def _refused(raw: Raw) -> StoreError:
+def _refused(raw: Any) -> StoreError:
     # A copy, here and above: one failure may be told to many callers, and each raise adds to its traceback.
     if isinstance(raw, NotSent):
         return copy(raw)

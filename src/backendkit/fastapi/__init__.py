@@ -1,0 +1,22 @@
+"""The adapter for FastAPI, and for Starlette below it.
+
+    import backendkit.fastapi
+
+    app = FastAPI()
+    backendkit.fastapi.install(app, Kit.from_env())
+
+From then on every response carries a request id, and every error is told as one envelope.
+"""
+
+from importlib import import_module
+
+from backendkit.core.errors import MissingExtra
+
+try:
+    import_module("fastapi")
+except ModuleNotFoundError as error:
+    raise MissingExtra("backendkit.fastapi", "FastAPI", "fastapi") from error
+
+from backendkit.fastapi.install import install
+
+__all__ = ["install"]

@@ -1,0 +1,137 @@
+"""Putting the kit into a FastAPI or Starlette application, by public attributes of that one application.
+
+The layers, from outside in, once the application builds its stack:
+
+    ServerErrorMiddleware        sees no exception any more, unless told to
+      AsgiFrame                  names the request; answers what middleware raises
+        body limit, middleware   yours: CORS and the like see every error as a response
+          ExceptionMiddleware    our handlers, or yours; one for what nobody else handles
+            routes
+
+Nothing is decided before the stack is built: it makes no difference what is called first. Instrumentation that
+wraps `build_middleware_stack` as well (OpenTelemetry's does) finds, or leaves, the frame in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import Host, Mount
+from starlette.types import ASGIApp
+
+from backendkit.core.errors import InvalidArgument
+from backendkit.fastapi.errors import Handlers, learn
+from backendkit.http.asgi import AsgiFrame, Unhandled
+from backendkit.http.ids import RequestIds
+from backendkit.kit import Kit
+
+KEY = "_backendkit"
+"""The one attribute of `app.state` that is ours."""
+
+
+def install(app: Starlette, kit: Kit, *, reraise: bool | None = None) -> None:
+    """Give `app` request ids, and the kit's errors; once, before it serves, in any order with other set-up.
+
+    Applications that are mounted in `app` when it starts get the same, unless they have a kit of their own. The kit is
+    closed when the application's lifespan ends.
+
+    Args:
+        app: a FastAPI or Starlette application. Handlers that it has of its own stay in force.
+        kit: what to install.
+        reraise: whether an unhandled error is raised again after it was answered, for tests and for watchers
+            outside the application, and left for them to report; None: in the environment `testing` only.
+
+    Raises:
+        InvalidArgument: `app` has another kit, or has begun to serve.
+    """
+    held = getattr(app.state, KEY, None)
+    if held is kit:
+        return
+    if held is not None:
+        raise InvalidArgument("app", "must not have another kit installed", app)
+    if app.middleware_stack is not None:
+        fix = "call install(app, kit) where the application is made."
+        raise InvalidArgument("app", "must not have begun to serve", app, fix)
+    learn(kit.errors)
+    if reraise is None:
+        reraise = kit.settings.environment == "testing"
+    _frame_when_built(app, kit, "reraise" if reraise else "answer")
+    app.router.lifespan_context = _closing(app.router.lifespan_context, kit)
+
+
+def _frame_when_built(app: Starlette, kit: Kit, unhandled: Unhandled) -> None:
+    setattr(app.state, KEY, kit)
+    build = app.build_middleware_stack
+
+    def framed() -> ASGIApp:
+        for mounted in _mounted(app):
+            if mounted.middleware_stack is None and getattr(mounted.state, KEY, None) is None:
+                _frame_when_built(mounted, kit, unhandled)
+        return _build(app, kit, unhandled, build)
+
+    app.build_middleware_stack = framed  # type: ignore[method-assign] # this one application's, no class's
+
+
+def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], ASGIApp]) -> ASGIApp:
+    """Build the stack with our handlers and frames in it; the application's own lists stay as they are."""
+    kit.errors.adopt()
+    http = kit.settings.http
+    ids = RequestIds(http.request_id_header, trusted=http.trust_request_id)
+    handlers, middleware = app.exception_handlers, app.user_middleware
+    if Exception in handlers or 500 in handlers:
+        unhandled = (
+            "leave"  # the application has a handler of its own, which Starlette puts outermost
+        )
+    options: Mapping[str, Any] = {"ids": ids, "unhandled": unhandled}
+    ours = Handlers(kit.errors, answers=unhandled == "answer")
+
+    def catch_all(inner: ASGIApp) -> ASGIApp:
+        # Innermost, hence handed Starlette's own layer, which takes a handler for all exceptions only this way: one in
+        # `exception_handlers` it moves outside of all middleware, and raises what that has answered.
+        if isinstance(inner, ExceptionMiddleware) and unhandled != "leave":
+            inner.add_exception_handler(Exception, ours.tell)  # type: ignore[arg-type] # serves both kinds
+        return inner
+
+    try:
+        app.exception_handlers = dict[Any, Any]({**handlers, **ours.beside(handlers)})
+        app.user_middleware = [*middleware, Middleware(catch_all)]
+        stack = build()
+    finally:
+        app.exception_handlers, app.user_middleware = handlers, middleware
+    outermost = [layer for layer in _layers(stack) if isinstance(layer, ServerErrorMiddleware)]
+    if not outermost:  # an application with a stack of its own kind
+        return AsgiFrame(stack, kit.errors, **options)
+    outermost[-1].app = AsgiFrame(outermost[-1].app, kit.errors, **options)
+    return stack
+
+
+def _layers(stack: ASGIApp | None) -> Iterator[ASGIApp]:
+    while stack is not None:
+        yield stack
+        stack = getattr(stack, "app", None)
+
+
+def _mounted(app: Starlette) -> Iterator[Starlette]:
+    for route in app.routes:
+        if isinstance(route, Mount | Host) and isinstance(route.app, Starlette):
+            yield route.app
+
+
+def _closing(lifespan: Any, kit: Kit) -> Any:
+    """Wrap a lifespan so that the kit is closed after it."""
+
+    @asynccontextmanager
+    async def closing(app: Any) -> AsyncIterator[Any]:
+        try:
+            async with lifespan(app) as state:
+                yield state
+        finally:
+            await kit.aclose()
+
+    return closing

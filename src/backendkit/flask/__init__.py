@@ -1,0 +1,24 @@
+"""The adapter for Flask.
+
+    import backendkit.flask
+
+    app = Flask(__name__)
+    backendkit.flask.install(app, Kit.from_env())
+
+From then on every response carries a request id, and every error is told as one envelope. In a view,
+`body(Model)` and `query(Model)` read and validate with pydantic, and fail as FastAPI's parameters do.
+"""
+
+from importlib import import_module
+
+from backendkit.core.errors import MissingExtra
+
+try:
+    import_module("flask")
+except ModuleNotFoundError as error:
+    raise MissingExtra("backendkit.flask", "Flask", "flask") from error
+
+from backendkit.flask.install import install
+from backendkit.flask.reading import body, query
+
+__all__ = ["body", "install", "query"]

@@ -1,0 +1,20 @@
+"""What web adapters share, without any framework: request ids, and the frames for plain ASGI and WSGI.
+
+Each is usable alone, around any application:
+
+    from backendkit.errors import Errors
+    from backendkit.http import AsgiFrame, WsgiFrame
+
+    app = AsgiFrame(app, Errors())          # Starlette, Litestar, Quart, Django's ASGI handler, ...
+    app = WsgiFrame(app, Errors())          # Bottle, Pyramid, Django's WSGI handler, ...
+
+Every response then carries `X-Request-ID`, whatever `backendkit.core.context` binds belongs to the request, and an
+exception that gets out of the application is answered by an envelope, and reported once.
+"""
+
+from backendkit.http.asgi import AsgiFrame
+from backendkit.http.ids import RequestIds
+from backendkit.http.reporting import report
+from backendkit.http.wsgi import WsgiFrame
+
+__all__ = ["AsgiFrame", "RequestIds", "WsgiFrame", "report"]

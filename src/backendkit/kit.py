@@ -1,0 +1,140 @@
+"""The composition root: builds the features from one `Settings`, and closes what it has built. Knows no web."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from backendkit.core.clock import Clock, SystemClock
+from backendkit.core.events import Hooks
+from backendkit.errors import Errors
+from backendkit.settings import Settings
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from backendkit.core.store import Store
+
+
+class Kit:
+    """Everything that one application shares; safe to use from any thread and from any event loop.
+
+    Nothing is opened before it is used. A store that the kit opened is closed by `close`, at the latest when
+    the interpreter exits; one that was passed in belongs to whoever made it.
+
+    Args:
+        settings: None: the defaults; nothing is read from the environment (see `from_env`).
+        store: a store to use instead of the one that the settings name.
+        clock: None: the machine's.
+
+    Attributes:
+        settings: as above.
+        errors: the registry of errors.
+        hooks: who is told of events.
+        clock: as above.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        store: Store | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.clock: Clock = clock or SystemClock()
+        self.hooks = Hooks()
+        http = self.settings.http
+        self.errors = Errors(format=http.error_format, docs_url=http.docs_url, clock=self.clock)
+        self._given = store
+        self._opened: Store | None = None
+        self._at_exit: weakref.finalize[[], Kit] | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env_file: str | os.PathLike[str] | None = ".env",
+        secrets_dir: str | os.PathLike[str] | None = None,
+        store: Store | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Build a kit from environment, `.env` and secret files; see `Settings.from_env` for arguments and errors."""
+        settings = Settings.from_env(env_file=env_file, secrets_dir=secrets_dir)
+        return cls(settings, store=store, clock=clock)
+
+    @property
+    def store(self) -> Store:
+        """The shared store, opened on first use.
+
+        Raises:
+            MissingExtra: the URL wants Redis, and redis-py is not installed.
+            InvalidArgument: the URL cannot be read.
+        """
+        if self._given is not None:
+            return self._given
+        if self._opened is None:
+            with self._lock:
+                if self._opened is None:
+                    self._opened = self._open()
+        return self._opened
+
+    def close(self) -> None:
+        """Close what this kit has opened; again, or before anything was, does nothing. A later use opens it anew."""
+        store = self._release()
+        if store is not None:
+            store.close()
+
+    async def aclose(self) -> None:
+        """Close as `close` does, from an event loop: connections of that loop are closed in order."""
+        store = self._release()
+        if store is not None:
+            await store.aio.close()
+            store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _open(self) -> Store:
+        from backendkit.stores import connect  # noqa: PLC0415 - an application without shared state loads no store
+
+        wanted = self.settings.store
+        url = wanted.url.get_secret_value()
+        memory = url.startswith("memory:")
+        names = ("max_entries", "max_bytes") if memory else ("timeout", "connect_timeout")
+        # Only what was set: an option that is passed wins over one in the URL, a default should not.
+        options = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
+        store = connect(url, clock=self.clock, hooks=self.hooks, **options)
+        self._at_exit = weakref.finalize(self, store.close)
+        return store
+
+    def _release(self) -> Store | None:
+        with self._lock:
+            store, self._opened = self._opened, None
+            if self._at_exit is not None:
+                self._at_exit.detach()
+                self._at_exit = None
+        return store
