@@ -176,8 +176,14 @@ class Delivery:
         raise _refused(raw)
 
 
+def _shown(raw: Any) -> str:
+    """Return a server's refusal with its code, which redis-py strips from some."""
+    code, text = code_of(raw), str(raw)
+    return text if text.startswith(code) else f"{code} {text}"
+
+
 def _unready(raw: Any) -> NotSent:
-    reason = f"Redis did not become ready in time: {code_of(raw)} {raw}"
+    reason = f"Redis did not become ready in time: {_shown(raw)}"
     # Two keys of a slot under way make no server unavailable.
     return NotSent(reason) if code_of(raw) == "TRYAGAIN" else StoreUnavailable(reason)
 
@@ -186,7 +192,7 @@ def _refused(raw: Any) -> StoreError:
     # A copy, here and above: one failure may be told to many callers, and each raise adds to its traceback.
     if isinstance(raw, NotSent):
         return copy(raw)
-    return NotSent(f"Redis refused, nothing ran: {code_of(raw)} {raw}")
+    return NotSent(f"Redis refused, nothing ran: {_shown(raw)}")
 
 
 _FIRST_PAUSE_US = 1_000
