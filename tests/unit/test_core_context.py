@@ -145,9 +145,16 @@ def test_lexical_fields_end_with_their_block(request_: Request) -> None:
 
 def test_lexical_fields_need_no_request() -> None:
     """And end also when the block raises."""
-    with pytest.raises(LookupError), context.bound(a=1):
-        assert context.fields() == {"a": 1}
-        raise LookupError
+
+    def fail() -> None:
+        with context.bound(a=1):
+            seen.update(context.fields())
+            raise LookupError
+
+    seen: dict[str, object] = {}
+    with pytest.raises(LookupError):
+        fail()
+    assert seen == {"a": 1}
     assert context.fields() == {}
 
 
@@ -163,11 +170,18 @@ def test_deadlines_nest_and_take_the_minimum() -> None:
     with context.until(100) as outer:
         with context.until(200) as later:
             assert (later, context.deadline_us()) == (100, 100)
-        with pytest.raises(LookupError), context.until(50) as sooner:
+        with context.until(50) as sooner:
             assert (sooner, context.deadline_us()) == (50, 50)
-            raise LookupError
+        with pytest.raises(LookupError):
+            fail_by(50)
         assert (outer, context.deadline_us()) == (100, 100)
     assert context.deadline_us() is None
+
+
+def fail_by(mono_us: int) -> None:
+    """Raise under a deadline."""
+    with context.until(mono_us):
+        raise LookupError
 
 
 def test_a_task_inherits_the_deadline_and_keeps_its_own() -> None:
@@ -180,6 +194,6 @@ def test_a_task_inherits_the_deadline_and_keeps_its_own() -> None:
                 return context.deadline_us()
 
         with context.until(100):
-            return await asyncio.gather(own(10), own(20), own(1_000))
+            return list(await asyncio.gather(own(10), own(20), own(1_000)))
 
     assert asyncio.run(main()) == [10, 20, 100]

@@ -57,14 +57,21 @@ def make(kind: type[AppError]) -> AppError:
     return kind("why", details=[{"issue": "x"}], headers={"A": "b"}, retry_after=1.5, kind="small")
 
 
+def pickled(error: AppError, protocol: int) -> AppError:
+    """Return an error as another process would see it."""
+    again = pickle.loads(pickle.dumps(error, protocol))
+    assert isinstance(again, AppError)
+    return again
+
+
 @pytest.mark.parametrize("kind", [*TREE, Teapot, Picky], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("protocol", [*range(pickle.HIGHEST_PROTOCOL + 1), "copy", "deepcopy"])
 def test_an_error_travels_whole(kind: type[AppError], protocol: Any) -> None:
     """Pickled to another process or copied: the same texts, the same data, none of it shared when deep."""
     error = make(kind)
     error.add_note("seen on the way")
-    ways: dict[Any, Callable[[AppError], AppError]] = {"copy": copy.copy, "deepcopy": copy.deepcopy}
-    again = ways.get(protocol, lambda e: pickle.loads(pickle.dumps(e, protocol)))(error)
+    ways: dict[Any, Callable[[Any], Any]] = {"copy": copy.copy, "deepcopy": copy.deepcopy}
+    again = ways.get(protocol, lambda e: pickled(e, protocol))(error)
     assert type(again) is kind
     assert again is not error
     assert (str(again), again.text, again.args) == (str(error), error.text, error.args)

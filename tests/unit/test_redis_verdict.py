@@ -44,7 +44,7 @@ LINES = {
 
 def refusal(line: str) -> Exception:
     """Return what redis-py makes of a server's error line."""
-    error = DefaultParser.parse_error(line)
+    error = DefaultParser.parse_error(line)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     assert isinstance(error, RedisError)
     return error
 
@@ -65,7 +65,11 @@ def test_every_refusal_leaves_the_connection_in_step(line: str) -> None:
     assert isinstance(refusal(line), REFUSALS)
 
 
-OURS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.StoreError)]
+OURS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.StoreError)
+]
 
 
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
@@ -74,10 +78,14 @@ def test_our_own_errors_are_what_they_say(kind: type[AppError]) -> None:
     expected = Verdict.UNKNOWN
     if issubclass(kind, NotSent):
         expected = Verdict.UNREACHABLE if issubclass(kind, StoreUnavailable) else Verdict.REFUSED
-    assert judge(kind("NOSCRIPT, says a reason that quotes")) is expected or kind is errors.StoreError
+    assert (
+        judge(kind("NOSCRIPT, says a reason that quotes")) is expected or kind is errors.StoreError
+    )
 
 
-@pytest.mark.parametrize("raw", [5, b"NOSCRIPT", b"", None, "NOSCRIPTS x", Exception("boom")], ids=repr)
+@pytest.mark.parametrize(
+    "raw", [5, b"NOSCRIPT", b"", None, "NOSCRIPTS x", Exception("boom")], ids=repr
+)
 def test_what_is_no_refusal_proves_nothing(raw: Any) -> None:
     """A script that answers so has run."""
     odd: Raw = raw

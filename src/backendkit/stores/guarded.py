@@ -102,7 +102,7 @@ class Guarded:
     ) -> None:
         self.store = store
         self._policy = policy or FailurePolicy()
-        self._hooks = Hooks() if hooks is None else hooks  # not `or`: hooks without a listener are false
+        self._hooks = Hooks() if hooks is None else hooks  # hooks without a listener are false
         self._time = SystemClock()  # servers fail in real time, whatever clock the features have
         self.circuits: dict[str, _Circuit] = {}
         self._timeouts: dict[str, deque[int]] = {}
