@@ -3,6 +3,8 @@
 import asyncio
 import contextvars
 import sys
+import threading
+from collections import UserDict
 from collections.abc import Iterator
 
 import pytest
@@ -81,6 +83,27 @@ def test_threads_that_bind_at_once_lose_nothing(request_: Request) -> None:
     finally:
         sys.setswitchinterval(interval)
     assert len(request_.fields) == 8 * 60
+
+
+def test_what_comes_while_fields_are_added_is_not_lost(request_: Request) -> None:
+    """Another thread's fields wait until these are in."""
+
+    class Slow(UserDict[str, int]):
+        """Fields that take their time, in which another thread has come."""
+
+        def __getitem__(self, key: str) -> int:
+            other.start()
+            came.wait(0.05)
+            return super().__getitem__(key)
+
+    def add() -> None:
+        request_.add({"other": 1})
+        came.set()
+
+    came, other = threading.Event(), threading.Thread(target=add)
+    request_.add(Slow(slow=1))
+    other.join(20)
+    assert request_.fields == {"slow": 1, "other": 1}
 
 
 def test_readers_see_no_dictionary_that_changes(request_: Request) -> None:

@@ -276,17 +276,21 @@ def test_an_interrupted_load_lands() -> None:
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_load_whose_loop_ends_lands(*, begun: bool) -> None:
-    """Also one whose task never took its first step; a thread that waits for it is told."""
+def test_a_load_whose_task_is_cancelled_lands(*, begun: bool) -> None:
+    """As all tasks are when a loop ends; also one that never took its first step, and without a warning for it."""
     flights, gate = Flights(), Gate()
 
     async def main() -> None:
-        task = asyncio.create_task(flights.share_async("k", gate.load_async))
+        first = asyncio.create_task(flights.share_async("k", gate.load_async))
         await asyncio.sleep(0)
         if begun:
             await asyncio.sleep(0)
         assert (len(flights), gate.begun) == (1, int(begun))
-        task.cancel()
+        (leader,) = flights._tasks
+        leader.cancel()
+        outcome = await first
+        assert isinstance(outcome, Error)
+        assert str(outcome.error) == "the load was interrupted"
 
     asyncio.run(main())
     gc.collect()
@@ -321,12 +325,12 @@ def test_a_blocking_caller_on_the_leaders_loop_loads_for_itself() -> None:
     """It would else wait for a task that only its own return lets go on."""
 
     async def main() -> None:
-        flights, gate = Flights(), Gate()
+        flights, gate = Flights(SOON_US), Gate()
         leader = asyncio.create_task(flights.share_async("k", gate.load_async))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert flights.share_sync("k", loaded).unwrap() == "own"
-        assert len(flights) == 1
+        assert len(flights) == 1  # who had waited in vain would have forgotten it
         gate.open.set()
         assert await leader is gate.outcome
 
@@ -335,7 +339,7 @@ def test_a_blocking_caller_on_the_leaders_loop_loads_for_itself() -> None:
 
 def test_a_blocking_caller_between_two_runs_of_the_leaders_loop_loads_for_itself() -> None:
     """The loop has stopped, and only this thread would run it again."""
-    flights, gate = Flights(), Gate()
+    flights, gate = Flights(SOON_US), Gate()
     with asyncio.Runner() as runner:
 
         async def begin() -> None:
@@ -347,6 +351,7 @@ def test_a_blocking_caller_between_two_runs_of_the_leaders_loop_loads_for_itself
         kept: list[asyncio.Task[Any]] = []
         runner.run(begin())
         assert flights.share_sync("k", loaded).unwrap() == "own"
+        assert len(flights) == 1
         gate.open.set()
 
         async def end() -> bool:
@@ -357,7 +362,7 @@ def test_a_blocking_caller_between_two_runs_of_the_leaders_loop_loads_for_itself
 
 def test_a_blocking_caller_on_a_loop_that_moved_loads_for_itself() -> None:
     """A loop that another thread now runs is known by itself."""
-    flights, gate = Flights(), Gate()
+    flights, gate = Flights(SOON_US), Gate()
     loop = asyncio.new_event_loop()
     begun = threading.Thread(
         target=lambda: loop.run_until_complete(lead(flights, gate, kept)),
@@ -368,6 +373,7 @@ def test_a_blocking_caller_on_a_loop_that_moved_loads_for_itself() -> None:
 
     async def elsewhere() -> object:
         value = flights.share_sync("k", loaded).unwrap()
+        assert len(flights) == 1
         gate.open.set()
         await kept[0]
         return value
@@ -385,10 +391,12 @@ async def lead(flights: Flights, gate: Gate, kept: list[asyncio.Task[Any]]) -> N
 
 def test_recursion_in_one_thread_loads_for_itself() -> None:
     """A load that asks for its own key gets an answer."""
-    flights = Flights()
+    flights = Flights(SOON_US)
 
     def load() -> Outcome[Any]:
-        return Value([flights.share_sync("k", loaded).unwrap()])
+        own = flights.share_sync("k", loaded).unwrap()
+        assert len(flights) == 1
+        return Value([own])
 
     assert flights.share_sync("k", load).unwrap() == ["own"]
     assert len(flights) == 0
@@ -396,10 +404,12 @@ def test_recursion_in_one_thread_loads_for_itself() -> None:
 
 def test_a_loop_run_by_a_load_does_not_wait_for_it() -> None:
     """The leader blocks further up the stack, in the very thread."""
-    flights = Flights()
+    flights = Flights(SOON_US)
 
     def load() -> Outcome[Any]:
-        return Value([asyncio.run(flights.share_async("k", loaded_async)).unwrap()])
+        own = asyncio.run(flights.share_async("k", loaded_async)).unwrap()
+        assert len(flights) == 1
+        return Value([own])
 
     assert flights.share_sync("k", load).unwrap() == ["own"]
     assert len(flights) == 0

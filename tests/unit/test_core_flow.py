@@ -93,11 +93,11 @@ def test_a_flow_that_suspends_is_refused_and_cleaned_up() -> None:
         finally:
             ended.append("flow")
 
+    kept = flow()  # else it would be closed for want of a holder
     with pytest.raises(
         RuntimeError, match="a synchronous flow suspended: its IO must only use blocking calls"
     ):
-        step(flow())
-    gc.collect()
+        step(kept)
     assert ended == ["inner", "flow"]
 
 

@@ -4,7 +4,7 @@ import gc
 import weakref
 
 from backendkit.core.fork import remake_after_fork
-from tests.ground.loops import in_fork
+from tests.ground.loops import in_fork, in_subprocess
 
 
 class Member:
@@ -32,6 +32,16 @@ def test_a_grandchild_is_remade_again() -> None:
     member = Member()
     remake_after_fork(member)
     assert in_fork(lambda: (member.remade, in_fork(lambda: member.remade))) == (1, 2)
+
+
+def test_where_nothing_forks_members_may_register_all_the_same() -> None:
+    """Python on Windows has no such hook."""
+    source = (
+        "import os; del os.register_at_fork\n"
+        "from backendkit.stores import MemoryStore\n"
+        "print(MemoryStore().stats().entries)"
+    )
+    assert in_subprocess(source) == "0\n"
 
 
 def test_a_member_is_not_kept_alive() -> None:

@@ -394,6 +394,20 @@ def test_a_key_that_is_rewritten_for_a_day_leaves_no_buckets_behind(clock: Manua
     audit(store)
 
 
+def test_a_number_without_a_bucket_is_in_nobodys_way(clock: ManualClock) -> None:
+    """What expires after it goes as well."""
+    store = MemoryStore(clock=clock)
+    store.run(put(b"moved", ttl_us=SECOND_US))
+    store.run(put(b"moved", ttl_us=DAY_US))
+    store.run(put(b"gone", ttl_us=3 * SECOND_US))
+    assert len(store._due) > len(store._buckets)
+    clock.advance(6 * SECOND_US)
+    store.run(put(b"new"))
+    assert store.stats().entries == 2
+    assert size_of(store, b"moved", b"gone", b"new") == [1, -1, 1]
+    audit(store)
+
+
 def test_a_hundred_thousand_keys_never_remove_more_than_a_few_at_once(clock: ManualClock) -> None:
     """At the bound in entries, with expired ones, ones that may be dropped, and ones that may not."""
     store = MemoryStore(max_entries=50_000, clock=clock)

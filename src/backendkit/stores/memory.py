@@ -302,9 +302,8 @@ class MemoryStore:
         It is not where a fold has let a state grow in place that it had been given: then the bound is passed
         by that growth, once, for the next operation finds the store full and works on copies.
         """
-        self._drop_expired(
-            keys, now
-        )  # else they would vanish, while there is made room, from under the sums below
+        # Making room would else remove what has expired of these keys from under the sums below.
+        self._drop_expired(keys, now)
         old = [self._entry(put[0]) for put in puts]
         gone = [
             self._entry(key) for key, write in zip(keys, writes, strict=True) if write is DELETE
