@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
@@ -60,7 +60,16 @@ class Errors:
         InvalidArgument: two classes share a code, or a code is not UPPER_SNAKE, or a status not in 400..599.
     """
 
-    __slots__ = ("_accepted", "_clock", "_codes", "_formats", "_rules", "_second", "_targets")
+    __slots__ = (
+        "_accepted",
+        "_clock",
+        "_codes",
+        "_formats",
+        "_rules",
+        "_second",
+        "_targets",
+        "_vary",
+    )
 
     def __init__(
         self,
@@ -71,6 +80,7 @@ class Errors:
     ) -> None:
         self._clock = clock or SystemClock()
         self._formats = _formats(format, docs_url)
+        self._vary = (("Vary", "Accept"),) if len(self._formats) > 1 else ()
         self._accepted: dict[str | None, Format] = {}
         self._second: tuple[int, str] = (-1, "")
         self._targets: dict[type[BaseException], Callable[[Any], AppError | None]] = {
@@ -109,9 +119,7 @@ class Errors:
                     f"code of {name}", f"must be unique, and {other} has it", kind.code
                 )
 
-    def map(
-        self, foreign: type[E], target: Target[E], *, replace: bool = True
-    ) -> None:
+    def map(self, foreign: type[E], target: Target[E], *, replace: bool = True) -> None:
         """Have `foreign` exceptions, and subclasses without a nearer rule, told as `target`.
 
         Args:
@@ -162,10 +170,13 @@ class Errors:
         except Exception:  # noqa: BLE001 - a subclass may have made anything of its attributes
             error, status, more = _plain(error), _status(error), ()
             body = to_bytes(form.write(error, status, text_of(rid), self._timestamp()))
-        headers = (("Content-Type", form.media_type), ("Content-Length", str(len(body))))
-        if len(self._formats) > 1:
-            headers += (("Vary", "Accept"),)
-        return Rendered(status, headers + more, body)
+        headers = (
+            ("Content-Type", form.media_type),
+            ("Content-Length", str(len(body))),
+            *self._vary,
+            *more,
+        )
+        return Rendered(status, headers, body)
 
     def _rule(self, kind: type[BaseException]) -> Callable[[Any], AppError | None]:
         rule = self._rules.get(kind)
@@ -235,10 +246,12 @@ def _defined(kind: type[AppError]) -> Iterator[type[AppError]]:
 
 def _check(kind: type[AppError]) -> None:
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if not isinstance(kind.code, str) or not _CODE.fullmatch(kind.code):
-        raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", kind.code)
-    if not isinstance(kind.status, int) or not 400 <= kind.status <= 599:
-        raise InvalidArgument(f"status of {name}", "must be in 400..599", kind.status)
+    code: object = _attribute(kind, "code")
+    status: object = _attribute(kind, "status")
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        raise InvalidArgument(f"status of {name}", "must be in 400..599", status)
 
 
 def _itself(error: AppError) -> AppError:
@@ -260,7 +273,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
     while queue and seen < MOST_LEAVES:
         exc = queue.pop(0)
         if isinstance(exc, BaseExceptionGroup):
-            queue[:0] = exc.exceptions
+            queue[:0] = cast("BaseExceptionGroup[BaseException]", exc).exceptions
         else:
             seen += 1
             yield exc
@@ -272,7 +285,10 @@ def _severity(error: AppError) -> tuple[bool, int]:
 
 def _status(error: AppError) -> int:
     status = _attribute(error, "status")
-    return int(status) if isinstance(status, int) and 400 <= status <= 599 else 500
+    if not isinstance(status, int):
+        return 500
+    number = int.__int__(status)  # a plain one, whatever a subclass makes of comparing
+    return number if 400 <= number <= 599 else 500
 
 
 def _headers(error: AppError) -> tuple[tuple[str, str], ...]:
@@ -299,14 +315,15 @@ def _plain(error: AppError) -> AppError:
     plain = AppError()
     plain.status = _status(error)
     code = _attribute(error, "code")
-    if isinstance(code, str) and _CODE.fullmatch(code):
-        plain.code = str(code)
+    named = _CODE.fullmatch(code) if isinstance(code, str) else None
+    if named is not None:
+        plain.code = named.group()  # not `str(code)`, which a subclass of `str` may make to raise
         plain.message = text_of(_attribute(error, "text") or plain.message)
     plain.details = list(_plain_details(_attribute(error, "details")))
     return plain
 
 
-def _attribute(error: AppError, name: str) -> object:
+def _attribute(error: AppError | type[AppError], name: str) -> object:
     try:
         return getattr(error, name)
     except Exception:  # noqa: BLE001 - a property may raise anything
@@ -316,8 +333,9 @@ def _attribute(error: AppError, name: str) -> object:
 def _plain_details(details: object) -> Iterable[dict[str, str]]:
     if not isinstance(details, list | tuple):
         return
-    for detail in details[:100]:
+    for detail in cast("list[object]", details)[:100]:
         if isinstance(detail, dict):
-            yield {text_of(name): text_of(value) for name, value in list(detail.items())[:20]}
+            pairs = list(cast("dict[object, object]", detail).items())[:20]
+            yield {text_of(name): text_of(value) for name, value in pairs}
         else:
             yield {"issue": text_of(detail)}

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, cast
 
 from backendkit.errors.envelope import text_of
 from backendkit.errors.foreign import MOST_DETAILS
@@ -52,10 +53,10 @@ def issues(
         place: as for `validation_error`.
         body: as for `validation_error`.
     """
-    lines: dict[tuple[str | None, tuple[object, ...], str], _Line] = {}
+    lines: dict[tuple[object, ...], _Line] = {}
     for error in errors:
         line = _line(error, place, body)
-        lines.setdefault((line.place, line.path, line.code), line)
+        lines.setdefault((line.place, line.path, line.code, line.union and line.issue), line)
         if len(lines) >= MOST_DETAILS:
             break
     return [line.detail() for line in _without_unions(lines.values())]
@@ -63,7 +64,11 @@ def issues(
 
 def syntax_issue(message: str, offset: int) -> Detail:
     """Return the line for a body that is not JSON: an offset, for there is no field yet."""
-    return {"issue": f"Not valid JSON at character {offset}: {message}", "code": "INVALID_JSON", "in": "body"}
+    return {
+        "issue": f"Not valid JSON at character {offset}: {message}",
+        "code": "INVALID_JSON",
+        "in": "body",
+    }
 
 
 class _Line(NamedTuple):
@@ -90,12 +95,13 @@ class _Line(NamedTuple):
 
 def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
     kind = text_of(error.get("type", ""))
-    loc = tuple(error.get("loc") or ())
+    loc: tuple[Any, ...] = tuple(error.get("loc") or ())
     if place is None and loc and loc[0] in PLACES:
         place, loc = str(loc[0]), loc[1:]
     if kind == "json_invalid":
         offset = next((part for part in loc if isinstance(part, int)), 0)
-        reason = text_of((error.get("ctx") or {}).get("error", "")) or "syntax error"
+        context: Mapping[str, Any] = error.get("ctx") or {}
+        reason = text_of(context.get("error", "")) or "syntax error"
         detail = syntax_issue(_without_position(reason), offset)
         return _Line(place, (), detail["issue"], detail["code"], union=False)
     path = loc
@@ -105,16 +111,24 @@ def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
     return _Line(place, path, issue, code, union=len(path) < len(loc))
 
 
-def _real(loc: Sequence[object], node: Any, kind: str) -> Iterator[object]:
+def _real(loc: Sequence[Any], node: Any, kind: str) -> Iterator[object]:
     """Follow a location through the body; what is neither key nor index there is a type's name, and is left out."""
     for number, part in enumerate(loc):
-        if isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
+        if _leads_on(node, part):
             node = node[part]
         elif not (kind == "missing" and number == len(loc) - 1):
             continue
         yield part
+
+
+def _leads_on(node: Any, part: Any) -> bool:
+    if isinstance(node, Mapping):
+        return part in node
+    return (
+        isinstance(node, list | tuple)
+        and isinstance(part, int)
+        and 0 <= part < len(cast("list[object]", node))
+    )
 
 
 def _without_unions(lines: Iterable[_Line]) -> list[_Line]:
@@ -126,14 +140,16 @@ def _without_unions(lines: Iterable[_Line]) -> list[_Line]:
         if not line.union:
             plain.append(line)
         elif where in out:
-            out[where] = line._replace(issue="Matches none of the allowed types", code="INVALID_TYPE")
+            out[where] = line._replace(
+                issue="Matches none of the allowed types", code="INVALID_TYPE"
+            )
         else:
             out[where] = line
     return plain + list(out.values())
 
 
 def _told(kind: str, error: Mapping[str, Any]) -> tuple[str, str]:
-    context = error.get("ctx") or {}
+    context: Mapping[str, Any] = error.get("ctx") or {}
     known = ISSUES.get(kind)
     if known is not None:
         code, template = known
@@ -151,7 +167,9 @@ def _own_text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     """Return the text of a ValueError that the application raised."""
     if "error" in context:
         return _discreet(text_of(context["error"]) or OTHER, error.get("input"))
-    if "email" in text_of(error.get("msg")):  # pydantic's EmailStr, whose text quotes the address's parts
+    if "email" in text_of(
+        error.get("msg")
+    ):  # pydantic's EmailStr, whose text quotes the address's parts
         return "Must be a valid email address"
     return OTHER
 
@@ -167,17 +185,19 @@ def _discreet(text: str, value: object) -> str:
 
 def _leaves(value: object, depth: int = 0) -> Iterator[str]:
     """Walk the scalars of an input as text, those long enough to be recognised."""
-    if isinstance(value, Mapping) and depth < 5:
-        for name, inner in value.items():
-            yield from _leaves(name, depth + 1)
-            yield from _leaves(inner, depth + 1)
-    elif isinstance(value, list | tuple | set | frozenset) and depth < 5:
-        for inner in value:
-            yield from _leaves(inner, depth + 1)
+    inner: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        inner = chain.from_iterable(cast("Mapping[object, object]", value).items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = cast("Iterable[object]", value)
     elif value is not None and not isinstance(value, bool):
         text = text_of(value)
         if len(text) >= 3:
             yield text
+    if depth >= 5:  # deeper than anything that a text about it could mean
+        return
+    for part in inner:
+        yield from _leaves(part, depth + 1)
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")

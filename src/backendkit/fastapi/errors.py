@@ -27,8 +27,8 @@ from backendkit.errors import (
     from_status,
     validation_error,
 )
-from backendkit.http.asgi import encoded, place
-from backendkit.http.report import note
+from backendkit.http.messages import encoded, place
+from backendkit.http.reporting import note, report
 
 Handler: TypeAlias = Callable[[Any, Any], Awaitable[Response | None]]
 
@@ -44,12 +44,18 @@ def learn(errors: Errors) -> None:
 
 
 class Handlers:
-    """The exception handlers of one application, as Starlette wants them."""
+    """The exception handlers of one application, as Starlette wants them.
 
-    __slots__ = ("_errors",)
+    Args:
+        errors: the registry.
+        answers: whether an unhandled error is answered and reported here, where middleware sees a response, or raised.
+    """
 
-    def __init__(self, errors: Errors) -> None:
+    __slots__ = ("_answers", "_errors")
+
+    def __init__(self, errors: Errors, *, answers: bool) -> None:
         self._errors = errors
+        self._answers = answers
 
     def beside(self, own: Mapping[Any, Any]) -> dict[Any, Handler]:
         """Return ours, save where the application has its own: the framework's defaults do not count as such."""
@@ -74,12 +80,12 @@ class Handlers:
         return await self.tell(conn, error)
 
     async def tell(self, conn: HTTPConnection, exc: Exception) -> Response | None:
-        """Answer with what the registry says; what nobody has named is raised to the frame, which reports it."""
-        rendered = self._errors.render(
-            exc, conn.headers.get("accept"), context.request_id()
-        )
+        """Answer with what the registry says, and report what nobody has named."""
+        rendered = self._errors.render(exc, conn.headers.get("accept"), context.request_id())
         if rendered.status == 500:
-            raise exc
+            if not self._answers or isinstance(conn, WebSocket):
+                raise exc
+            report(exc, place(conn.scope))  # now: Starlette drops the traceback of what was handled
         error = self._errors.resolve(exc)
         if rendered.status > 500:
             note(error, place(conn.scope))

@@ -5,10 +5,8 @@ The layers, from outside in, once the application builds its stack:
     ServerErrorMiddleware        sees no exception any more, unless told to
       AsgiFrame                  names the request; answers what middleware raises
         body limit, middleware   yours: CORS and the like see every error as a response
-          AsgiFrame              answers what the routes raise and nobody handles
-          JsonGate               refuses bodies that only Python takes for JSON
-            ExceptionMiddleware  our handlers, or yours
-              routes
+          ExceptionMiddleware    our handlers, or yours; one for what nobody else handles
+            routes
 
 Nothing is decided before the stack is built: it makes no difference what is called first. Instrumentation that
 wraps `build_middleware_stack` as well (OpenTelemetry's does) finds, or leaves, the frame in its place.
@@ -23,13 +21,13 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Host, Mount
 from starlette.types import ASGIApp
 
 from backendkit.core.errors import InvalidArgument
 from backendkit.fastapi.errors import Handlers, learn
 from backendkit.http.asgi import AsgiFrame, Unhandled
-from backendkit.http.body import JsonGate
 from backendkit.http.ids import RequestIds
 from backendkit.kit import Kit
 
@@ -80,21 +78,29 @@ def _frame_when_built(app: Starlette, kit: Kit, unhandled: Unhandled) -> None:
     app.build_middleware_stack = framed  # type: ignore[method-assign] # this one application's, no class's
 
 
-def _build(
-    app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], ASGIApp]
-) -> ASGIApp:
+def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], ASGIApp]) -> ASGIApp:
     """Build the stack with our handlers and frames in it; the application's own lists stay as they are."""
     kit.errors.adopt()
     http = kit.settings.http
     ids = RequestIds(http.request_id_header, trusted=http.trust_request_id)
     handlers, middleware = app.exception_handlers, app.user_middleware
     if Exception in handlers or 500 in handlers:
-        unhandled = "leave"  # the application has a handler of its own, which Starlette puts outermost
+        unhandled = (
+            "leave"  # the application has a handler of its own, which Starlette puts outermost
+        )
     options: Mapping[str, Any] = {"ids": ids, "unhandled": unhandled}
+    ours = Handlers(kit.errors, answers=unhandled == "answer")
+
+    def catch_all(inner: ASGIApp) -> ASGIApp:
+        # Innermost, hence handed Starlette's own layer, which takes a handler for all exceptions only this way: one in
+        # `exception_handlers` it moves outside of all middleware, and raises what that has answered.
+        if isinstance(inner, ExceptionMiddleware) and unhandled != "leave":
+            inner.add_exception_handler(Exception, ours.tell)  # type: ignore[arg-type] # serves both kinds
+        return inner
+
     try:
-        app.exception_handlers = {**handlers, **Handlers(kit.errors).beside(handlers)}
-        inner = [Middleware(AsgiFrame, kit.errors, **options), Middleware(JsonGate)]
-        app.user_middleware = [*middleware, *inner]
+        app.exception_handlers = dict[Any, Any]({**handlers, **ours.beside(handlers)})
+        app.user_middleware = [*middleware, Middleware(catch_all)]
         stack = build()
     finally:
         app.exception_handlers, app.user_middleware = handlers, middleware

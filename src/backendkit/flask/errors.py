@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from flask import Flask, request
+from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -14,8 +13,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from backendkit.core import context
 from backendkit.core.errors import AppError
 from backendkit.errors import Errors, MalformedBody, from_status, validation_error
-from backendkit.errors.validation import syntax_issue
-from backendkit.http.report import note, report
+from backendkit.http.reporting import note, report
 from backendkit.http.wsgi import place
 
 ExcInfo: TypeAlias = tuple[type, BaseException, TracebackType | None] | tuple[None, None, None]
@@ -53,7 +51,7 @@ class Handlers:
     def tell_http(self, exc: HTTPException) -> ResponseReturnValue:
         """Answer what Flask or `abort` raised; a redirect, or a response passed to `abort`, goes out as it is."""
         if exc.response is not None or (exc.code or 0) < 400:
-            return exc  # type: ignore[return-value]  # a WSGI application, which Flask takes
+            return exc  # a WSGI application, which Flask takes
         if not isinstance(exc, InternalServerError):
             return self._response(exc)
         if exc.original_exception is None:  # `abort(500)`: nobody else logs it
@@ -76,7 +74,7 @@ class Handlers:
         if exc is not None and self._errors.render(exc).status == 500:
             report(exc, place(request.environ))
 
-    def _response(self, exc: BaseException) -> Any:
+    def _response(self, exc: BaseException) -> Response:
         rendered = self._errors.render(exc, request.headers.get("Accept"), context.request_id())
         if rendered.status > 500:
             note(self._errors.resolve(exc), place(request.environ))
@@ -101,18 +99,17 @@ def _is_default(description: str | None) -> bool:
 def _malformed(exc: HTTPException) -> AppError | None:
     """Return what `request.get_json` found, which Flask hides behind a bare 400."""
     cause: BaseException | None = exc
-    for _ in range(3):
-        if isinstance(cause, json.JSONDecodeError):
-            return MalformedBody(str(cause), details=[syntax_issue(cause.msg, cause.pos)])
-        cause = cause.__cause__ or cause.__context__ if cause is not None else None
+    for _ in range(4):
+        if cause is None or isinstance(cause, MalformedBody):
+            return cause
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
 def _headers(exc: HTTPException) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in exc.get_headers(request.environ if request else None):
+    for name, value in exc.get_headers():
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    headers.pop("Content-Type", None)
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(part.strip() for part in headers["Allow"].split(",")))
     return headers

@@ -1,14 +1,15 @@
 """Putting the kit into a Flask application, by public attributes of that one application.
 
-    WsgiFrame                names the request; answers what WSGI middleware, `after_request`, teardown raise
-      WSGI middleware
-        Flask                our error handlers, beside yours; `log_exception` reports once
-          views
+WsgiFrame                names the request; answers what WSGI middleware, `after_request`, teardown raise
+WSGI middleware
+Flask                our error handlers, beside yours; `log_exception` reports once
+views
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from flask import Flask
 
@@ -57,14 +58,14 @@ def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
     app.request_class = strict(app.request_class)
     http = kit.settings.http
     ids = RequestIds(http.request_id_header, trusted=http.trust_request_id)
-    app.wsgi_app = WsgiFrame(  # type: ignore[method-assign]  # as Flask's own documentation does
+    app.wsgi_app = WsgiFrame(  # type: ignore[method-assign,assignment]  # as Flask's documentation does
         app.wsgi_app, kit.errors, ids=ids, propagate=_propagates(app)
     )
 
 
 def _propagates(app: Flask) -> Callable[[], bool]:
     def propagates() -> bool:
-        wanted: bool | None = app.config["PROPAGATE_EXCEPTIONS"]
+        wanted = cast("bool | None", app.config["PROPAGATE_EXCEPTIONS"])
         return app.testing or app.debug if wanted is None else wanted
 
     return propagates

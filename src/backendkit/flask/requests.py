@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from flask import Request
 
-from backendkit.http.body import parse
+from backendkit.errors import MalformedBody
+from backendkit.http.body import strictly
 
 
-class _StrictJson:
-    """What Werkzeug wants of a JSON module, with our parser in it."""
+class StrictRequest(Request):
+    """Mixed into an application's request class: its JSON provider still parses, and we look over its shoulder."""
 
-    dumps = staticmethod(json.dumps)
+    @property
+    def json_module(self) -> Any:
+        """What Werkzeug parses bodies with."""
+        return self
 
-    @staticmethod
-    def loads(text: str | bytes) -> Any:
-        return parse(text.encode() if isinstance(text, str) else text)
+    @json_module.setter
+    def json_module(self, provider: Any) -> None:
+        self._provider = provider
+
+    def loads(self, raw: bytes) -> Any:
+        """Parse a body, strictly.
+
+        Raises:
+            ValueError: it is no JSON; an error that `get_json` expects, so that `silent=True` stays silent.
+        """
+        try:
+            return strictly(raw, self._provider.loads)
+        except MalformedBody as error:
+            raise ValueError(error.reason) from error
 
 
 def strict(kind: type[Request]) -> type[Request]:
-    """Return a subclass of `kind` whose `get_json` raises `MalformedBody` for what is not JSON.
-
-    A request class with a JSON module of its own is left as it is.
-    """
-    if kind.json_module is not Request.json_module:
-        return kind
-    return type(kind.__name__, (kind,), {"json_module": _StrictJson, "__module__": kind.__module__})
+    """Return a subclass of `kind` whose `get_json` refuses what only Python takes for JSON."""
+    return type(kind.__name__, (StrictRequest, kind), {"__module__": kind.__module__})

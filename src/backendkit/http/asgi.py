@@ -6,25 +6,27 @@ exception that nobody handled is told as an envelope while that is still possibl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from backendkit.core import context
-from backendkit.errors import Errors, Rendered, from_status
+from backendkit.errors import ClientDisconnected, Errors, Rendered, from_status
 from backendkit.errors.foreign import phrases
+from backendkit.http import reporting
+from backendkit.http.body import checked
 from backendkit.http.ids import RequestIds
-from backendkit.http.report import Report, note, report
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
-
-KEY = "backendkit.request"
-"""Where scope and environ hold the request that a frame has begun; an inner frame leaves it alone."""
-
+from backendkit.http.messages import (
+    KEY,
+    App,
+    Message,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    encoded,
+    header,
+    place,
+)
+from backendkit.http.reporting import Report, note
 
 Unhandled: TypeAlias = Literal["answer", "reraise", "leave"]
 """What a frame does about an exception that no rule knows: `answer` it and report it; answer it and raise it again
@@ -34,18 +36,19 @@ without reporting, for a test or an outer watcher; or `leave` it alone, for an o
 class AsgiFrame:
     """A request id for every request, an envelope for every error.
 
-    Frames nest: the outermost names the request; each answers, by its own registry, what gets out of its application
-    before a response has begun, so that an inner one lets the layers between them see a response, not an exception.
+    Frames nest, as where one application is mounted in another: the outermost names the request; each answers, by its own
+    registry, what gets out of its application before a response has begun.
 
     Args:
         app: any ASGI application.
         errors: the registry by which exceptions are told.
         ids: how requests are named; None: by `X-Request-ID`.
         unhandled: see `Unhandled`.
+        strict_json: whether a JSON body that only Python takes for JSON is refused, see `http.body`.
         report: told of what went unhandled; by default the log, the current OpenTelemetry span, Sentry.
     """
 
-    __slots__ = ("app", "errors", "ids", "report", "unhandled")
+    __slots__ = ("app", "errors", "ids", "report", "strict_json", "unhandled")
 
     def __init__(
         self,
@@ -54,89 +57,115 @@ class AsgiFrame:
         *,
         ids: RequestIds | None = None,
         unhandled: Unhandled = "answer",
-        report: Report = report,
+        strict_json: bool = True,
+        report: Report = reporting.report,
     ) -> None:
         self.app = app
         self.errors = errors
         self.ids = ids or RequestIds()
         self.unhandled = unhandled
+        self.strict_json = strict_json
         self.report = report
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; lifespans pass through."""
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        if KEY in scope:
-            await self._guard(scope, receive, send, None)
+        if scope["type"] == "lifespan" or KEY in scope:
+            await self._inside(scope, receive, send)
             return
         request = context.Request(self.ids.choose(header(scope["headers"], self.ids.key)))
         scope[KEY] = request
         token = context.enter(request)
         try:
-            await self._guard(scope, receive, send, request)
+            if scope["type"] != "http":
+                await self.app(scope, receive, send)
+                return
+            if self.strict_json:
+                receive = checked(scope, receive)
+            exchange = _Exchange(self, scope, send, request, nested=False)
+            try:
+                await self.app(scope, receive, exchange.send)
+            except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
+                await self._failed(original(caught), exchange, place(scope))
         finally:
             context.leave(request, token)
 
-    async def _guard(
-        self, scope: Scope, receive: Receive, send: Send, request: context.Request | None
-    ) -> None:
-        """Run the application; `request` is None in a frame that is not the outermost."""
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run where another frame is around this one, or where there is no request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, send, request)
+        exchange = _Exchange(self, scope, send, scope[KEY], nested=True)
         try:
             await self.app(scope, receive, exchange.send)
-        except Exception as caught:
-            await self._failed(original(caught), exchange)
+        except Exception as caught:  # noqa: BLE001 - as above
+            await self._failed(original(caught), exchange, place(scope))
 
-    async def _failed(self, exc: Exception, exchange: _Exchange) -> None:
-        """Answer `exc` if nothing has been, report it if nobody has handled it, or raise it."""
-        if exchange.started and exchange.nested:
-            raise exc
+    async def _failed(self, exc: Exception, exchange: _Exchange, where: str) -> None:
+        """Answer `exc`, and report it or raise it if nobody has handled it."""
+        if exchange.started:
+            self._late(exc, exchange, where)
+            return
         rendered = exchange.render(exc)
-        if exchange.started or rendered.status == 500:
-            if self.unhandled == "leave" or (self.unhandled == "reraise" and exchange.nested):
-                raise exc
-            if self.unhandled == "answer":
-                self.report(exc, place(exchange.scope))
-        elif rendered.status > 500:
-            note(self.errors.resolve(exc), place(exchange.scope))
-        if not exchange.started:
-            await exchange.answer(rendered)
-        # Else the status is out. A body that is complete was only followed by a failing background task; of one that
-        # is not, the server sees that its end is missing, and cuts the connection so that the client sees it too.
-        if self.unhandled == "reraise" and (exchange.late or rendered.status == 500):
+        unhandled = rendered.status == 500
+        if unhandled and (
+            self.unhandled == "leave" or (self.unhandled == "reraise" and exchange.nested)
+        ):
             raise exc
+        if unhandled and self.unhandled == "answer":
+            self.report(exc, where)
+        elif rendered.status > 500:
+            note(self.errors.resolve(exc), where)
+        await exchange.answer(rendered)
+        if unhandled and self.unhandled == "reraise":
+            raise exc
+
+    def _late(self, exc: Exception, exchange: _Exchange, where: str) -> None:
+        """Report `exc`, for which there is no answer any more: the status is out.
+
+        If the body is complete, a background task has failed, and the client need not know. If it is not, the server
+        sees that its end is missing when the application returns, and cuts the connection so that the client sees it too.
+        """
+        if exchange.replaced:
+            return  # a framework has said what it had to say, and raises only to end the application
+        if exchange.nested or self.unhandled != "answer":
+            raise exc
+        if not isinstance(self.errors.resolve(exc), ClientDisconnected):
+            self.report(exc, where)
 
 
 class _Exchange:
     """One response on its way out, as one frame sees it."""
 
-    __slots__ = ("_frame", "_held", "_request", "_send", "late", "scope", "started")
+    __slots__ = (
+        "_frame",
+        "_head",
+        "_headers",
+        "_held",
+        "_request",
+        "_send",
+        "nested",
+        "replaced",
+        "started",
+    )
 
     def __init__(
-        self, frame: AsgiFrame, scope: Scope, send: Send, request: context.Request | None
+        self, frame: AsgiFrame, scope: Scope, send: Send, request: context.Request, *, nested: bool
     ) -> None:
-        self.scope = scope
+        # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
+        self._head = scope["method"] == "HEAD"
+        self._headers: RawHeaders = scope["headers"]
         self.started = False
-        self.late = False
+        self.replaced = False
+        self.nested = nested
         self._frame = frame
         self._request = request
         self._send = send
         self._held: Message | None = None
 
-    @property
-    def nested(self) -> bool:
-        """Whether another frame is around this one, which names the request and reports what comes late."""
-        return self._request is None
-
     def render(self, exc: BaseException) -> Rendered:
-        self.late = self.started
-        scope = self.scope
-        accept = header(scope["headers"], b"accept")
-        return self._frame.errors.render(exc, accept, scope[KEY].id)
+        """Return what tells `exc` to this request's client."""
+        accept = header(self._headers, b"accept")
+        return self._frame.errors.render(exc, accept, self._request.id)
 
     async def send(self, message: Message) -> None:
         """Pass a message on; a start gets the id, a bare standard phrase becomes an envelope."""
@@ -146,8 +175,8 @@ class _Exchange:
                 self._held = message
                 return
             self.started = True
-            if self._request is not None:
-                message = {**message, "headers": self._with_id(headers, self._request.id)}
+            if not self.nested:
+                message = {**message, "headers": self._with_id(headers)}
         elif self._held is not None:
             await self._release(self._held, message)
             return
@@ -164,7 +193,7 @@ class _Exchange:
                 "headers": encoded(rendered.headers),
             }
         )
-        body = b"" if self.scope["method"] == "HEAD" else rendered.body
+        body = b"" if self._head else rendered.body
         await self._send({"type": "http.response.body", "body": body})
 
     async def _release(self, start: Message, message: Message) -> None:
@@ -173,6 +202,7 @@ class _Exchange:
         body: bytes = message.get("body", b"")
         if not message.get("more_body") and body.decode("latin-1") in phrases(start["status"]):
             kept = {k.decode("latin-1"): v.decode("latin-1") for k, v in start["headers"]}
+            self.replaced = start["status"] < 500
             await self.answer(self.render(from_status(start["status"], headers=kept)))
             return
         self.started = True
@@ -180,33 +210,19 @@ class _Exchange:
         await self._send(message)
 
     async def _start(self, start: Message) -> None:
-        if self._request is not None:
-            start = {**start, "headers": self._with_id(start["headers"], self._request.id)}
+        if not self.nested:
+            start = {**start, "headers": self._with_id(start["headers"])}
         await self._send(start)
 
-    def _with_id(self, headers: RawHeaders, request_id: str) -> list[tuple[bytes, bytes]]:
+    def _with_id(self, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         key = self._frame.ids.key
-        kept = [pair for pair in headers if pair[0].lower() != key]
-        kept.append((key, request_id.encode()))
+        kept = [*headers]
+        for name, _ in kept:
+            if name == key:  # the application has set one of its own
+                kept = [pair for pair in kept if pair[0] != key]
+                break
+        kept.append((key, self._request.id.encode()))
         return kept
-
-
-def header(headers: RawHeaders, key: bytes) -> str | None:
-    """Return the value of the first header called `key` (lower-case), or None."""
-    for name, value in headers:
-        if name == key:
-            return value.decode("latin-1")
-    return None
-
-
-def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Return headers as ASGI has them."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
-def place(scope: Scope) -> str:
-    """Return where a connection goes, for a record: `GET /users`, without the query, which may hold secrets."""
-    return f"{scope.get('method', 'WEBSOCKET')} {scope.get('path', '?')!r}"
 
 
 def original(exc: Exception) -> Exception:

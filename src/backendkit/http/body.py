@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from backendkit.errors import MalformedBody, UnsupportedMediaType
 from backendkit.errors.validation import syntax_issue
-from backendkit.http.asgi import App, Message, Receive, Scope, Send, header
+from backendkit.http.messages import Message, Receive, Scope, header
 
 LARGEST_CHECKED = 1024 * 1024
-"""Bytes of a body up to which `JsonGate` looks into it."""
+"""Bytes of a body up to which `checked` looks into it."""
 
-_SUSPECT = re.compile(rb"NaN|Infinity|\\u[dD][89a-fA-F]")
+# The last is a surrogate as UTF-8 never has it, and as `json.loads` takes it all the same.
+_SUSPECT = re.compile(rb"NaN|Infinity|\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 
 
@@ -28,10 +30,20 @@ def parse(raw: bytes) -> Any:
     Raises:
         MalformedBody: it is none; `details` says where.
     """
+    return strictly(raw, json.loads)
+
+
+def strictly(raw: bytes, loads: Callable[[bytes], Any]) -> Any:
+    """Return what `loads` makes of a JSON text, if it is one by the letter.
+
+    Raises:
+        MalformedBody: it is none; `details` says where.
+    """
     try:
-        value = json.loads(raw, parse_constant=_refuse)
         if _SUSPECT.search(raw):
+            value = json.loads(raw, parse_constant=_refuse)
             json.dumps(value, ensure_ascii=False).encode()
+        return loads(raw)
     except json.JSONDecodeError as error:
         raise MalformedBody(str(error), details=[syntax_issue(error.msg, error.pos)]) from error
     except UnicodeDecodeError as error:
@@ -42,7 +54,6 @@ def parse(raw: bytes) -> Any:
         raise _malformed("Nested too deeply", error) from error
     except ValueError as error:
         raise _malformed("Contains a number that JSON cannot have", error) from error
-    return value
 
 
 def is_json(content_type: str | None) -> bool:
@@ -62,37 +73,17 @@ def parse_typed(raw: bytes, content_type: str | None) -> Any:
     return parse(raw)
 
 
-class JsonGate:
-    """Refuses, in front of an ASGI application, JSON bodies that only Python takes for JSON.
+def checked(scope: Scope, receive: Receive) -> Receive:
+    """Return a `receive` that refuses, with `MalformedBody`, a JSON body that only Python takes for JSON.
 
-    The application finds out as it reads the body: `receive` raises `MalformedBody`. Bodies over 1 MiB pass unseen. Costs
-    a search for three byte patterns; only a body that has one of them is parsed.
-
-    Args:
-        app: any ASGI application.
+    Bodies over 1 MiB pass unseen. Costs a search for three byte patterns; only a body that has one of them is parsed.
     """
-
-    __slots__ = ("app",)
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if (
-            scope["type"] == "http"
-            and scope["method"] not in {"GET", "HEAD"}
-            and is_json(header(scope["headers"], b"content-type"))
-        ):
-            receive = _checked(receive)
-        await self.app(scope, receive, send)
-
-
-def _checked(receive: Receive) -> Receive:
+    if scope["method"] in {"GET", "HEAD"} or not is_json(header(scope["headers"], b"content-type")):
+        return receive
     chunks: list[bytes] = []
     size = 0
 
-    async def checked() -> Message:
+    async def strict() -> Message:
         nonlocal size
         message = await receive()
         if message["type"] == "http.request" and size <= LARGEST_CHECKED:
@@ -107,7 +98,7 @@ def _checked(receive: Receive) -> Receive:
                     parse(raw)
         return message
 
-    return checked
+    return strict
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from backendkit.core import context
-from backendkit.errors import Errors, Rendered
+from backendkit.errors import Errors
+from backendkit.http import reporting
 from backendkit.http.ids import RequestIds
-from backendkit.http.report import Report, note, report
+from backendkit.http.messages import KEY
+from backendkit.http.reporting import Report, note
 
 Environ: TypeAlias = dict[str, Any]
-ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+ExcInfo: TypeAlias = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
 Headers: TypeAlias = list[tuple[str, str]]
-
-KEY = "backendkit.request"
 
 
 class StartResponse(Protocol):
@@ -54,7 +55,7 @@ class WsgiFrame:
         *,
         ids: RequestIds | None = None,
         propagate: Callable[[], bool] = bool,
-        report: Report = report,
+        report: Report = reporting.report,
     ) -> None:
         self.app = app
         self.errors = errors
@@ -71,25 +72,31 @@ class WsgiFrame:
         response = _Response(self, environ, start_response, request)
         token = context.enter(request)
         try:
-            response.iterable = body = self.app(environ, response.start)
+            body = self.app(environ, response.start)
+            if _is_file(body, environ):
+                request.ended = True  # the server sends the file by itself; wrapped, it could not
+                return body
+            return response.begin(body)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the client gets an envelope
-            response.iterable = body = response.failed(exc)
+            return response.failed(exc)
         finally:
             context.suspend(request, token)
-        if _is_file(body, environ):
-            request.ended = True  # the server sends the file by itself; wrapped, it could not
-            return body
-        return response
 
 
 class _Response:
     """One response on its way out; each step of its iterable runs with the request current."""
 
     __slots__ = (
-        "_environ", "_frame", "_iterator", "_request", "_sent", "_start_response", "iterable",
-    )  # fmt: skip
-
-    iterable: Iterable[bytes]
+        "_close",
+        "_environ",
+        "_first",
+        "_frame",
+        "_iterator",
+        "_length",
+        "_request",
+        "_sent",
+        "_start_response",
+    )
 
     def __init__(
         self,
@@ -102,8 +109,19 @@ class _Response:
         self._environ = environ
         self._start_response = start_response
         self._request = request
-        self._iterator: Iterator[bytes] | None = None
+        self._length = ""
         self._sent = False
+        self._first: bytes | None = None
+        self._close: Callable[[], object] | None = None
+
+    def begin(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Take the first piece, which shows whether there is a response at all; return what to send."""
+        self._close = getattr(body, "close", None)
+        self._iterator = iter(body)
+        self._first = first = next(self._iterator, b"")
+        if self._length == str(len(first)):
+            return _Whole(first, self)
+        return self
 
     def start(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
@@ -111,18 +129,25 @@ class _Response:
         """Begin the response with the request's id in it."""
         name = self._frame.ids.header
         lower = name.lower()
-        kept = [pair for pair in headers if pair[0].lower() != lower]
+        kept: Headers = []
+        for pair in headers:
+            key = pair[0].lower()
+            if key == "content-length":
+                self._length = pair[1]
+            if key != lower:
+                kept.append(pair)
         kept.append((name, self._request.id))
         if exc_info is None:
             return self._start_response(status, kept)
         return self._start_response(status, kept, exc_info)
 
-    def failed(self, exc: Exception) -> list[bytes]:
+    def failed(self, exc: Exception) -> Iterable[bytes]:
         """Answer `exc` in place of what the application began to say, and report it if nobody has handled it."""
         frame, environ = self._frame, self._environ
         rendered = frame.errors.render(exc, environ.get("HTTP_ACCEPT"), self._request.id)
         if self._sent or rendered.status == 500:
             if frame.propagate():
+                self.close()
                 raise exc
             frame.report(exc, place(environ))
         elif rendered.status > 500:
@@ -130,17 +155,21 @@ class _Response:
         if self._sent:
             # Servers cut the connection on this and log no second traceback: for them it is a client that left.
             raise BrokenPipeError(errno.EPIPE, "the response failed after it began") from exc
-        self.start(status_line(rendered.status), list(rendered.headers), sys.exc_info())  # type: ignore[arg-type]  # in an except block
-        return body_of(rendered, environ)
+        info = (type(exc), exc, exc.__traceback__)
+        self.start(status_line(rendered.status), list(rendered.headers), info)
+        return _Whole(b"" if environ.get("REQUEST_METHOD") == "HEAD" else rendered.body, self)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        first = self._first
+        if first is not None:
+            self._first = None
+            self._sent = bool(first)
+            return first
         token = context.enter(self._request)
         try:
-            if self._iterator is None:
-                self._iterator = iter(self.iterable)
             piece = next(self._iterator)
         except StopIteration:
             raise
@@ -153,12 +182,13 @@ class _Response:
         return piece
 
     def close(self) -> None:
-        """End the request, and let the application clean up."""
+        """End the request, and let the application clean up; once."""
+        if self._request.ended:
+            return
         token = context.enter(self._request)
         try:
-            close = getattr(self.iterable, "close", None)
-            if close is not None:
-                close()
+            if self._close is not None:
+                self._close()
         except Exception as exc:
             # The body is out; what fails now can only be told to operators.
             if self._frame.propagate():
@@ -168,14 +198,19 @@ class _Response:
             context.leave(self._request, token)
 
 
+class _Whole(list[bytes]):
+    """A body that is complete: servers walk it without asking us for each piece."""
+
+    __slots__ = ("close",)
+
+    def __init__(self, body: bytes, response: _Response) -> None:
+        super().__init__((body,))
+        self.close = response.close
+
+
 def status_line(status: int) -> str:
     """Return what WSGI wants for a status: `404 Not Found`; the phrase means nothing to anybody."""
     return f"{status} {_phrase(status)}"
-
-
-def body_of(rendered: Rendered, environ: Environ) -> list[bytes]:
-    """Return the body to send; none where the request was a HEAD."""
-    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [rendered.body]
 
 
 def place(environ: Environ) -> str:
