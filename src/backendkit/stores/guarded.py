@@ -20,57 +20,18 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from backendkit.core import checks
-from backendkit.core.checks import Duration
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.errors import ReplyTimeout, StoreError, StoreUnavailable
-from backendkit.core.events import Event, Hooks
+from backendkit.core.events import Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import IO, AsyncIO, SyncIO, step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.operation import Change, Operation, Reply, Script, State
+from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome
 from backendkit.core.store import Store, StoreStats
+from backendkit.stores.circuit import Circuit, FailurePolicy, StoreDown, StoreUp, probe_of
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailurePolicy:
-    """When the guard opens and how it probes; durations are a `timedelta` or seconds.
-
-    Attributes:
-        timeouts: reply timeouts that open the guard, from 1.
-        within: the time in which they must come, from 1 ms.
-        first_probe: how long after opening to probe first, from 1 ms; also how often the prober looks around.
-        longest_probe: what the time between probes doubles up to, from `first_probe`.
-    """
-
-    timeouts: int = 2
-    within: Duration = 1.0
-    first_probe: Duration = 0.05
-    longest_probe: Duration = 1.0
-
-    def __post_init__(self) -> None:
-        checks.whole("timeouts", self.timeouts, least=1)
-        checks.duration_us("within", self.within, least_us=1_000)
-        first_us = checks.duration_us("first_probe", self.first_probe, least_us=1_000)
-        checks.duration_us("longest_probe", self.longest_probe, least_us=first_us)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreDown(Event):
-    """The guard has opened: operations on `route` are answered without asking it. `reason` names no secret."""
-
-    route: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoreUp(Event):
-    """The guard has closed: `route` answers again, after `down_us` microseconds."""
-
-    route: str
-    down_us: int
 
 
 class Guarded:
@@ -104,9 +65,10 @@ class Guarded:
     ) -> None:
         self.store = store
         self._policy = policy or FailurePolicy()
-        self._hooks = Hooks() if hooks is None else hooks  # hooks without a listener are false
+        # Not `or`: hooks without a listener are false.
+        self._hooks = Hooks() if hooks is None else hooks
         self._time = SystemClock()  # servers fail in real time, whatever clock the features have
-        self.circuits: dict[str, _Circuit] = {}
+        self.circuits: dict[str, Circuit] = {}
         self._timeouts: dict[str, deque[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._prober_due_us = 0
@@ -220,8 +182,8 @@ class Guarded:
             if isinstance(error, ReplyTimeout) and not self._too_many(route, now):
                 return False
             first_us = checks.duration_us("first_probe", self._policy.first_probe)
-            probe = Operation(PROBE, operation.keys[:1], (), _nothing)
-            self.circuits[route] = _Circuit(
+            probe = probe_of(operation)
+            self.circuits[route] = Circuit(
                 route, error.reason, probe, now, now + first_us, first_us
             )
             self._timeouts.pop(route, None)
@@ -310,7 +272,7 @@ class Guarded:
         next_us = min((c.probe_us for c in list(self.circuits.values())), default=0)
         return max(min(look_us, next_us - self._time.mono_us()), 1_000)
 
-    async def _try(self, io: IO, circuit: _Circuit) -> None:
+    async def _try(self, io: IO, circuit: Circuit) -> None:
         started_us = self._time.mono_us()
         try:
             await io.run(circuit.probe)
@@ -379,18 +341,6 @@ class _Prober(Enum):
 
 
 @dataclass(slots=True)
-class _Circuit:
-    """What is down: since when, how to probe it, and when next."""
-
-    route: str
-    reason: str
-    probe: Operation[None]
-    opened_us: int
-    probe_us: int
-    pause_us: int
-
-
-@dataclass(slots=True)
 class _Batch:
     """A batch of which some operations may be rejected."""
 
@@ -403,17 +353,6 @@ class _Batch:
         total = len(self.operations) + len(self.rejected)
         return [Error(self.rejected[n]) if n in self.rejected else next(rest) for n in range(total)]
 
-
-def _fold_probe(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
-    return Change((), [1])
-
-
-def _nothing(reply: Reply) -> None:
-    return None
-
-
-PROBE = Script("store.probe", lua="return {1}", fold=_fold_probe)
-"""Reads and writes nothing: whether the server of a key runs scripts at all."""
 
 _DIED = 1
 """When a prober that has died is due: long ago. Zero says that there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,13 +33,14 @@ LARGE = 64 << 10
 class AsyncRedisStore:
     """The asynchronous face of a `RedisStore`; any number of event loops may use it at once."""
 
-    __slots__ = ("_foreign", "_loops", "_shared", "_store")
+    __slots__ = ("_foreign", "_lock", "_loops", "_shared", "_store")
 
     def __init__(self, store: RedisStore, shared: Shared) -> None:
         self._store = store
         self._shared = shared
         self._loops: dict[int, _LoopLanes] = {}
         self._foreign: list[dict[int, _LoopLanes]] = []
+        self._lock = threading.Lock()
 
     @property
     def sync(self) -> RedisStore:
@@ -47,6 +49,7 @@ class AsyncRedisStore:
 
     def after_fork_in_child(self) -> None:
         """Begin anew, and keep the parent's lanes from being collected: closing them would break its epoll."""
+        self._lock = threading.Lock()
         if self._loops:
             self._foreign.append(self._loops)
         self._loops = {}
@@ -78,7 +81,8 @@ class AsyncRedisStore:
     async def close(self) -> None:
         """Close both faces; connections of the running loop are closed when this returns."""
         self._store.close()
-        await asyncio.sleep(0)  # the lanes' tasks end
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     def close_lanes(self) -> None:
         """Have every loop close its own lanes."""
@@ -102,7 +106,8 @@ class AsyncRedisStore:
 
     def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> _LoopLanes:
         self._forget_closed()
-        lanes = self._loops[id(loop)] = _LoopLanes(loop, self._shared)
+        with self._lock:
+            lanes = self._loops[id(loop)] = _LoopLanes(loop, self._shared)
         return lanes
 
     def _forget_closed(self) -> None:
@@ -110,7 +115,13 @@ class AsyncRedisStore:
             loop = lanes.loop()
             if loop is None or loop.is_closed():
                 lanes.forget()
-                self._loops.pop(number, None)
+                with self._lock:  # another thread's new loop may have got the dead one's number
+                    if self._loops.get(number) is lanes:
+                        del self._loops[number]
+
+
+_TURNS = 3
+"""Turns of a loop until a lane is closed: its task hears of it, aborts the transport, which closes the socket."""
 
 
 class _LoopLanes:
@@ -136,7 +147,10 @@ class _LoopLanes:
         elif loop is _running_loop():
             self._close_here()
         else:
-            loop.call_soon_threadsafe(self._close_here)
+            try:
+                loop.call_soon_threadsafe(self._close_here)
+            except RuntimeError:  # it was closed this very moment
+                self.forget()
 
     def forget(self) -> None:
         """Let go of the lanes, and keep what they have counted."""

@@ -7,6 +7,7 @@ password or database needs no round trip at all before its first command.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import threading
 from dataclasses import dataclass, field
@@ -191,10 +192,18 @@ class _TlsConnection(_Bounded, blocking.Connection):
 class _Abortable(streaming.AbstractConnection):
     """redis-py's connections close in good order only: that waits for a server to read what it will never read."""
 
+    _transport: asyncio.WriteTransport | None = None
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[safe-super,no-untyped-call] # that of the class beside this one
+        # Kept, because a write that is cancelled has redis-py close in good order and forget it.
+        if self._writer is not None:
+            self._transport = self._writer.transport
+
     def abort(self) -> None:
         """Close at once; what was not yet written is thrown away."""
-        if self._writer is not None:
-            self._writer.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
             self._writer = self._reader = None
 
 

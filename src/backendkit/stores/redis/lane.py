@@ -81,7 +81,7 @@ class Lane:
     @property
     def in_flight(self) -> int:
         """Operations sent and not answered."""
-        return len(self._flight)
+        return sum(bool(entry[1]) for entry in list(self._flight))  # the others prepare
 
     @property
     def waiting(self) -> int:

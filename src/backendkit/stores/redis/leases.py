@@ -41,7 +41,9 @@ class Leases:
         self._idle: deque[_Lease] = deque()
         self._closed = False
 
-    def exchange(self, payload: bytes, count: int = 1, left_us: int | None = None) -> list[Raw]:
+    def exchange(
+        self, payload: bytes, count: int = 1, left_us: int | None = None, *, skip: int = 0
+    ) -> list[Raw]:
         """Send `count` packed commands in one write and return what came back for each.
 
         Args:
@@ -49,6 +51,7 @@ class Leases:
             count: how many they are.
             left_us: what is left of the caller's time, where that is less than the dial's timeouts. That it runs
                 out says nothing about the server: the error is no `StoreUnavailable` and no `ReplyTimeout`.
+            skip: how many of them are preparation, and no operations.
 
         Never raises for what goes wrong on the way: that is in the list.
         """
@@ -57,10 +60,10 @@ class Leases:
             lease = self._take(left_us)
         except RedisError as error:
             return [self._unreached(error, hurried=due_us is not None)] * count
-        lease.in_flight = count
-        lease.tally.operations += count
+        lease.in_flight = operations = count - skip
+        lease.tally.operations += operations
         lease.tally.batches += 1
-        lease.tally.largest_batch = max(lease.tally.largest_batch, count)
+        lease.tally.largest_batch = max(lease.tally.largest_batch, operations)
         try:
             return self._talk(lease, payload, count, due_us)
         except BaseException:  # an interrupt between write and read: the connection is out of step

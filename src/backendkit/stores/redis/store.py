@@ -123,7 +123,13 @@ class RedisStore:
         self._aio.close_lanes()
 
     def exchange(
-        self, address: Address, payload: bytes, count: int, due_us: int | None = None
+        self,
+        address: Address,
+        payload: bytes,
+        count: int,
+        due_us: int | None = None,
+        *,
+        skip: int = 0,
     ) -> list[Raw]:
         """Send `count` packed commands to a server and return what came back for each; never raises for that.
 
@@ -132,6 +138,7 @@ class RedisStore:
             payload: the commands.
             count: how many they are.
             due_us: by when, on the real monotonic clock; None leaves it to the dial and the context's deadline.
+            skip: how many of them are preparation, and no operations.
         """
         shared = self._shared
         if shared.closed:
@@ -145,7 +152,7 @@ class RedisStore:
             left_us = shared.hurry_us()
         if left_us is not None and left_us <= 0:
             return [NotSent("the deadline has passed")] * count
-        return leases.exchange(payload, count, left_us)
+        return leases.exchange(payload, count, left_us, skip=skip)
 
     def _prepared(self, operation: Operation[Any]) -> tuple[Address | None, bytes]:
         """Return where `operation` runs, and its bytes; no address also where it cannot be sent: its delivery tells."""
@@ -204,7 +211,7 @@ class _BlockingCarrier:
         *,
         skip: int = 0,
     ) -> Raw:
-        return self._store.exchange(address, payload, skip + 1, due_us)[-1]
+        return self._store.exchange(address, payload, skip + 1, due_us, skip=skip)[-1]
 
     async def command(self, dial: Dial, address: Address, due_us: int, *words: str) -> Any:
         left = max(due_us - self._shared.time.mono_us(), 1) / SECOND_US
