@@ -50,7 +50,9 @@ def duration_us(
         rule = f"must be in {least_us / SECOND_US:g}..{most_us / SECOND_US:g} seconds"
         raise InvalidArgument(argument, rule, value)
     if us % step_us:
-        raise InvalidArgument(argument, f"must be a multiple of {step_us / SECOND_US:g} seconds", value)
+        raise InvalidArgument(
+            argument, f"must be a multiple of {step_us / SECOND_US:g} seconds", value
+        )
     return us
 
 

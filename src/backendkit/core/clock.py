@@ -86,7 +86,9 @@ class ManualClock:
     def advance(self, us: int) -> None:
         """Let `us` microseconds pass; negative values are refused, for `mono_us` never goes back."""
         if us < 0:
-            raise ValueError(f"us must not be negative, got {us}; to set the date back use step_wall")
+            raise ValueError(
+                f"us must not be negative, got {us}; to set the date back use step_wall"
+            )
         with self._lock:
             self._wall_us += us
             self._mono_us += us

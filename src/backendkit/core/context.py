@@ -117,5 +117,5 @@ def until(mono_us: int) -> Iterator[int]:
 
 
 _request: ContextVar[Request | None] = ContextVar("backendkit_request", default=None)
-_bound: ContextVar[Mapping[str, Any]] = ContextVar("backendkit_bound", default=MappingProxyType({}))  # noqa: B039 - read-only
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("backendkit_bound", default=MappingProxyType({}))
 _deadline: ContextVar[int | None] = ContextVar("backendkit_deadline", default=None)

@@ -9,10 +9,11 @@
         ├── Overloaded              503  OVERLOADED            this process has no room for more work
         └── StoreError              503  STORE_ERROR
             ├── NotSent             503  STORE_NOT_SENT        proven: nothing ran; sending again is safe
-            │   ├── StoreUnavailable 503 STORE_UNAVAILABLE     the guard knows that it is down, and did not try
+            │   ├── StoreUnavailable 503 STORE_UNAVAILABLE     no server could be reached, or the guard knows it
             │   ├── StoreClosed     503  STORE_CLOSED
             │   └── StoreFull       503  STORE_FULL            the memory store is at its bound
             └── OutcomeUnknown      503  STORE_OUTCOME_UNKNOWN it may have run, once
+                └── ReplyTimeout    503  STORE_TIMEOUT         no answer came in time
 
 The feature `errors` adds what applications raise (NotFound, Conflict, ...) and renders all of it.
 
@@ -79,7 +80,7 @@ class AppError(Exception):
             return self.message
         try:
             return self.message.format_map(_Params(self.params))
-        except Exception:  # a parameter's own __format__ may raise anything
+        except Exception:  # noqa: BLE001 - a parameter's own __format__ may raise anything
             return self.message
 
     def __str__(self) -> str:
@@ -89,10 +90,10 @@ class AppError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
-E_co = TypeVar("E_co", bound=AppError)
+E = TypeVar("E", bound=AppError)
 
 
-def _rebuild(cls: type[E_co], args: tuple[Any, ...], state: dict[str, Any]) -> E_co:
+def _rebuild(cls: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
     """Make a pickled or copied error again without calling a subclass's `__init__`."""
     error = cls.__new__(cls, *args)
     error.args = args
@@ -123,7 +124,7 @@ class InvalidArgument(AppError, ValueError):
 def _shown(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:
+    except Exception:  # noqa: BLE001 - a value's own __repr__ may raise anything
         text = f"<a {type(value).__name__} whose repr fails>"
     return text if len(text) <= 200 else text[:200] + "..."
 
@@ -180,7 +181,7 @@ class NotSent(StoreError):
 
 
 class StoreUnavailable(NotSent):
-    """The guard around the store knows that it is down and answered in its place."""
+    """No server could be reached in time, or the guard around the store knows so and answered in its place."""
 
     code = "STORE_UNAVAILABLE"
 
@@ -201,3 +202,9 @@ class OutcomeUnknown(StoreError):
     """The operation was sent and no answer came: it may have run, once, or not at all."""
 
     code = "STORE_OUTCOME_UNKNOWN"
+
+
+class ReplyTimeout(OutcomeUnknown):
+    """The operation was sent and no answer came within the timeout."""
+
+    code = "STORE_TIMEOUT"

@@ -8,6 +8,7 @@ the logger `backendkit.events`: the work that emitted never fails for it.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Hooks:
             if isinstance(event, kinds):
                 try:
                     hook(event)
-                except Exception:
+                except Exception:  # noqa: BLE001 - a hook never fails the work that emitted
                     self._report(hook, event)
 
     def _report(self, hook: Hook, event: Event) -> None:
@@ -64,5 +65,7 @@ class Hooks:
                 return
             self._reported.add(hook)
         logging.getLogger("backendkit.events").warning(
-            "an event hook raised on %s; further errors of it are not reported", type(event).__name__, exc_info=True
+            "an event hook raised on %s; further errors of it are not reported",
+            type(event).__name__,
+            exc_info=sys.exc_info(),
         )

@@ -150,15 +150,18 @@ class Operation(Generic[R]):
 
 def weigh_state(state: State) -> int:
     """Return the approximate bytes of a state made of numbers, bytes, text and one level of containers."""
-    if isinstance(state, bytes | str):
-        return 56 + len(state)
-    if isinstance(state, int | float):
+    kind = type(
+        state
+    )  # exact types: this runs at every write, and `isinstance` costs twice as much
+    if kind is int or kind is float:
         return 32
+    if kind is bytes or kind is str:
+        return 56 + len(state)
     try:
         items = len(state)
     except TypeError:
         return 256  # an object of the script's own; who keeps more brings its own `weigh`
-    if isinstance(state, tuple | list) and items <= _WEIGHED_ITEMS:
+    if items <= _WEIGHED_ITEMS and (kind is tuple or kind is list):
         return 64 + sum(40 + len(i) if isinstance(i, bytes | str) else 40 for i in state)
     return 64 + 40 * items
 

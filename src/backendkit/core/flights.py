@@ -1,0 +1,166 @@
+"""Single flight: one load of a key at a time, for threads and tasks together.
+
+The first to ask for a key leads; whoever asks before it lands gets the same outcome. A synchronous leader loads
+in its own thread. An asynchronous one loads in a task of its own, which survives the first caller's
+cancellation. A flight knows its leader's thread and loop:
+
+- a synchronous caller never waits for a task of the event loop that it blocks, nor for a load of its own thread
+  further up the stack: it loads for itself;
+- an asynchronous caller waits on a future of its own loop;
+- every wait is bounded: after `longest_wait_us` the caller loads for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+from backendkit.core.clock import SECOND_US
+from backendkit.core.fork import remake_after_fork
+from backendkit.core.outcome import Error, Outcome
+
+T = TypeVar("T")
+
+LONGEST_WAIT_US = 30 * SECOND_US
+"""Default bound of a wait for somebody else's load."""
+
+
+class Flights:
+    """The loads in the air of one feature's state. Real time bounds the waits, whatever clock the feature has."""
+
+    __slots__ = ("__weakref__", "_flights", "_lock", "_longest_wait", "_tasks")
+
+    def __init__(self, longest_wait_us: int = LONGEST_WAIT_US) -> None:
+        self._longest_wait = longest_wait_us / SECOND_US
+        self.after_fork_in_child()
+        remake_after_fork(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget flights whose leaders live in the parent process."""
+        self._lock = threading.Lock()
+        self._flights: dict[object, _Flight] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        """Return how many keys are being loaded."""
+        return len(self._flights)
+
+    def detach(self, key: object) -> None:
+        """Let later callers of `key` start a new load; those who wait still get the outcome of the old one."""
+        with self._lock:
+            self._flights.pop(key, None)
+
+    def share_sync(self, key: object, load: Callable[[], Outcome[T]]) -> Outcome[T]:
+        """Lead in this thread, or block until the leader lands."""
+        flight, leads = self._board(key)
+        if leads:
+            return self._lead(key, flight, load)
+        if flight.led_from_here() or not flight.landed.wait(self._longest_wait):
+            return load()
+        return cast("Outcome[T]", flight.outcome)
+
+    async def share_async(
+        self, key: object, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
+    ) -> Outcome[T]:
+        """Lead in a task of its own, or suspend until the leader lands."""
+        flight, leads = self._board(key)
+        waiter = flight.waiter()
+        if leads:
+            # A context of its own: what the load binds must not show in whichever request came first.
+            task = asyncio.get_running_loop().create_task(
+                self._lead_async(key, flight, load()), context=contextvars.copy_context()
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        try:
+            async with asyncio.timeout(None if leads else self._longest_wait):
+                return cast("Outcome[T]", await waiter)
+        except TimeoutError:
+            return await load()
+
+    def _board(self, key: object) -> tuple[_Flight, bool]:
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight, False
+            flight = self._flights[key] = _Flight()
+            return flight, True
+
+    def _lead(self, key: object, flight: _Flight, load: Callable[[], Outcome[T]]) -> Outcome[T]:
+        outcome: Outcome[T] = Error(RuntimeError("the load was interrupted"))
+        try:
+            outcome = load()
+            return outcome
+        finally:
+            self._land(key, flight, outcome)
+
+    async def _lead_async(
+        self, key: object, flight: _Flight, load: Coroutine[Any, Any, Outcome[T]]
+    ) -> None:
+        outcome: Outcome[T] = Error(RuntimeError("the load was interrupted"))
+        try:
+            outcome = await load
+        finally:
+            self._land(key, flight, outcome)
+
+    def _land(self, key: object, flight: _Flight, outcome: Outcome[Any]) -> None:
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+        flight.land(outcome)
+
+
+class _Flight:
+    """One load and those who wait for it."""
+
+    __slots__ = ("_lock", "_loop", "_thread", "_waiters", "landed", "outcome")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread = threading.get_ident()
+        self._loop = _running_loop()
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Outcome[Any]]]] = []
+        self.landed = threading.Event()
+        self.outcome: Outcome[Any] | None = None
+
+    def led_from_here(self) -> bool:
+        """Whether waiting here, blocking, would keep the leader itself from going on."""
+        return self._thread == threading.get_ident() and self._loop in (None, _running_loop())
+
+    def waiter(self) -> asyncio.Future[Outcome[Any]]:
+        """Return a future of the running loop that gets the outcome; its cancellation harms nobody else."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome[Any]] = loop.create_future()
+        with self._lock:
+            if self.outcome is None:
+                self._waiters.append((loop, future))
+                return future
+        future.set_result(self.outcome)
+        return future
+
+    def land(self, outcome: Outcome[Any]) -> None:
+        with self._lock:
+            self.outcome = outcome
+            waiters, self._waiters = self._waiters, []
+        self.landed.set()
+        here = _running_loop()
+        for loop, future in waiters:
+            if loop is here:
+                _give(future, outcome)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(_give, future, outcome)
+
+
+def _give(future: asyncio.Future[Outcome[Any]], outcome: Outcome[Any]) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

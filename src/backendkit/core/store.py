@@ -1,0 +1,114 @@
+"""What a store is: the one thing that runs operations, in two colours over the same state.
+
+Features hold a `Store` and never ask which one it is. `store.run` blocks the calling thread; `store.aio.run` is
+awaited; both reach the same keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from backendkit.core.clock import Clock
+from backendkit.core.operation import Operation
+from backendkit.core.outcome import Outcome
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """A snapshot of what a store has done, over both colours; counters start when the store is made.
+
+    Attributes:
+        entries: keys held by this process; 0 for a remote store.
+        bytes: their approximate size; 0 for a remote store.
+        in_flight: operations sent and not answered.
+        waiting: operations not yet sent: a connection is being made, or the last write has not drained.
+        operations: operations carried out or failed.
+        batches: writes to a connection; `operations / batches` is the mean batch.
+        largest_batch: operations in the largest single write.
+        connections: open connections.
+        connects: connections ever made.
+        timeouts: operations that got no answer in time.
+        resent: operations sent again after a refusal that proves that nothing ran.
+        evicted: entries dropped for room before they expired.
+    """
+
+    entries: int = 0
+    bytes: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    operations: int = 0
+    batches: int = 0
+    largest_batch: int = 0
+    connections: int = 0
+    connects: int = 0
+    timeouts: int = 0
+    resent: int = 0
+    evicted: int = 0
+
+
+class AsyncStore(Protocol):
+    """The asynchronous face of a store; usable from any number of event loops."""
+
+    async def run(self, operation: Operation[R]) -> R:
+        """Carry out `operation` and return what its reader makes of the reply; see `Store.run`."""
+        ...
+
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations that do not depend on each other; see `Store.run_many`."""
+        ...
+
+    async def close(self) -> None:
+        """Close both faces; see `Store.close`."""
+        ...
+
+    @property
+    def sync(self) -> Store:
+        """The synchronous face of the same store."""
+        ...
+
+
+class Store(Protocol):
+    """Runs operations; safe to share between threads."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that measures this store's timeouts; features that need a clock share it."""
+        ...
+
+    @property
+    def aio(self) -> AsyncStore:
+        """The asynchronous face of the same store."""
+        ...
+
+    def run(self, operation: Operation[R]) -> R:
+        """Carry out `operation` atomically and return what its reader makes of the reply.
+
+        Raises:
+            NotSent: nothing ran, which is proven.
+            OutcomeUnknown: it may have run, once.
+            CrossSlot: its keys lie in several slots of a Cluster.
+        """
+        ...
+
+    def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations that do not depend on each other, each atomic by itself, in one trip per node.
+
+        Returns one outcome per operation, in order; an operation that fails does not stop the others.
+        """
+        ...
+
+    def route(self, operation: Operation[Any]) -> str:
+        """Return the name of the server that would run `operation` now: what fails together has one name."""
+        ...
+
+    def stats(self) -> StoreStats:
+        """Return what the store has done so far; cheap, and exact only while nothing runs."""
+        ...
+
+    def close(self) -> None:
+        """Close connections; later operations raise `StoreClosed`. Closing twice does nothing."""
+        ...

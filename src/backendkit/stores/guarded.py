@@ -1,0 +1,368 @@
+"""A failure policy, as a store around a store: after the first failures nobody waits for a server that is down.
+
+Refused or unreachable opens at once; replies that do not come in time open after two within a second. While open,
+operations are answered with `StoreUnavailable` in microseconds, and one prober per guard, a task of the loop or
+one daemon thread, tries a harmless operation on the same keys: after 50 ms first, then twice as late each time, up
+to a second. What fails together has one circuit: a node of a Cluster, a service that Sentinels watch.
+
+The guard decides nothing for a feature: whether to fail open or closed stands there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from backendkit.core import checks
+from backendkit.core.checks import Duration
+from backendkit.core.clock import SECOND_US, Clock, SystemClock
+from backendkit.core.errors import ReplyTimeout, StoreError, StoreUnavailable
+from backendkit.core.events import Event, Hooks
+from backendkit.core.flights import Flights
+from backendkit.core.flow import IO, AsyncIO, SyncIO, step
+from backendkit.core.fork import remake_after_fork
+from backendkit.core.operation import Change, Item, Operation, Reply, Script, State
+from backendkit.core.outcome import Error, Outcome
+from backendkit.core.store import Store, StoreStats
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailurePolicy:
+    """When the guard opens and how it probes; durations are a `timedelta` or seconds.
+
+    Attributes:
+        timeouts: reply timeouts that open the guard, from 1.
+        within: the time in which they must come, from 1 ms.
+        first_probe: how long after opening to probe first, from 1 ms; also how often the prober looks around.
+        longest_probe: what the time between probes doubles up to, from `first_probe`.
+    """
+
+    timeouts: int = 2
+    within: Duration = 1.0
+    first_probe: Duration = 0.05
+    longest_probe: Duration = 1.0
+
+    def __post_init__(self) -> None:
+        checks.whole("timeouts", self.timeouts, least=1)
+        checks.duration_us("within", self.within, least_us=1_000)
+        first_us = checks.duration_us("first_probe", self.first_probe, least_us=1_000)
+        checks.duration_us("longest_probe", self.longest_probe, least_us=first_us)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDown(Event):
+    """The guard has opened: operations on `route` are answered without asking it. `reason` names no secret."""
+
+    route: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUp(Event):
+    """The guard has closed: `route` answers again, after `down_us` microseconds."""
+
+    route: str
+    down_us: int
+
+
+class Guarded:
+    """A store that stops asking a server that is down.
+
+    Args:
+        store: the store to guard.
+        policy: when to open and how to probe.
+        hooks: who is told by `StoreDown` and `StoreUp`.
+
+    While all is well, it costs one look at an empty dictionary per operation.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_aio",
+        "_hooks",
+        "_lock",
+        "_policy",
+        "_prober_due_us",
+        "_tasks",
+        "_time",
+        "_timeouts",
+        "circuits",
+        "store",
+    )
+
+    def __init__(
+        self, store: Store, policy: FailurePolicy | None = None, *, hooks: Hooks | None = None
+    ) -> None:
+        self.store = store
+        self._policy = policy or FailurePolicy()
+        self._hooks = hooks or Hooks()
+        self._time = SystemClock()  # servers fail in real time, whatever clock the features have
+        self.circuits: dict[str, _Circuit] = {}
+        self._timeouts: dict[str, deque[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._prober_due_us = 0
+        self._lock = threading.Lock()
+        self._aio = AsyncGuarded(self)
+        remake_after_fork(self)
+
+    @property
+    def clock(self) -> Clock:
+        """The guarded store's clock."""
+        return self.store.clock
+
+    @property
+    def aio(self) -> AsyncGuarded:
+        """The asynchronous face of the same guard."""
+        return self._aio
+
+    @property
+    def down(self) -> dict[str, str]:
+        """The routes that are down now, and why."""
+        return {circuit.route: circuit.reason for circuit in list(self.circuits.values())}
+
+    def after_fork_in_child(self) -> None:
+        """Begin without the parent's prober; what is down stays so until the child's own has looked."""
+        self._lock = threading.Lock()
+        self._tasks = set()
+        self._prober_due_us = 0
+
+    def run(self, operation: Operation[R]) -> R:
+        """Carry out `operation`; see `Store.run`.
+
+        Raises:
+            StoreUnavailable: also where the guard knows that the server is down, in microseconds.
+        """
+        if self.circuits and (rejection := self.rejection(operation)):
+            self.probe_from_thread()
+            raise rejection
+        try:
+            return self.store.run(operation)
+        except StoreError as error:
+            if self.opens(operation, error):
+                self.probe_from_thread()
+            raise
+
+    def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations; those on a server that is down fail at once, the others go on."""
+        batch = self.admitted(operations)
+        outcomes = self.store.run_many(batch.operations) if batch.operations else []
+        if self.opens_after(batch.operations, outcomes) or batch.rejected:
+            self.probe_from_thread()
+        return batch.merged(outcomes)
+
+    def route(self, operation: Operation[Any]) -> str:
+        """Return the guarded store's route."""
+        return self.store.route(operation)
+
+    def stats(self) -> StoreStats:
+        """Return the guarded store's counts."""
+        return self.store.stats()
+
+    def close(self) -> None:
+        """Close the guarded store and stop probing."""
+        with self._lock:
+            self.circuits.clear()
+        self.store.close()
+
+    # What both faces use; not for users.
+
+    def rejection(self, operation: Operation[Any]) -> StoreUnavailable | None:
+        """Return the error for an operation on a server that is down, or None if it may go on."""
+        circuit = self.circuits.get(self.store.route(operation))
+        if circuit is None:
+            return None
+        left_us = max(circuit.probe_us - self._time.mono_us(), 0)
+        return StoreUnavailable(
+            f"{circuit.route} is down: {circuit.reason}", retry_after=left_us / SECOND_US
+        )
+
+    def admitted(self, operations: Sequence[Operation[Any]]) -> _Batch:
+        """Split a batch into what may go on and what is rejected."""
+        rejected: dict[int, StoreUnavailable] = {}
+        if self.circuits:
+            for place, operation in enumerate(operations):
+                if rejection := self.rejection(operation):
+                    rejected[place] = rejection
+        return _Batch([o for place, o in enumerate(operations) if place not in rejected], rejected)
+
+    def opens_after(
+        self, operations: Sequence[Operation[Any]], outcomes: Sequence[Outcome[Any]]
+    ) -> bool:
+        """Note a batch's failures; return whether any of them opened the guard."""
+        failures = [
+            (operation, outcome.error)
+            for operation, outcome in zip(operations, outcomes, strict=True)
+            if isinstance(outcome, Error) and isinstance(outcome.error, StoreError)
+        ]
+        opened = [self.opens(operation, error) for operation, error in failures]
+        return any(opened)
+
+    def opens(self, operation: Operation[Any], error: StoreError) -> bool:
+        """Note a failure; return whether it opened the guard."""
+        if not isinstance(error, StoreUnavailable | ReplyTimeout):
+            return False
+        route = self.store.route(operation)
+        now = self._time.mono_us()
+        with self._lock:
+            if route in self.circuits or (
+                isinstance(error, ReplyTimeout) and not self._too_many(route, now)
+            ):
+                return False
+            first_us = checks.duration_us("first_probe", self._policy.first_probe)
+            probe = Operation(PROBE, operation.keys[:1], (), _nothing)
+            self.circuits[route] = _Circuit(
+                route, error.reason, probe, now, now + first_us, first_us
+            )
+            self._timeouts.pop(route, None)
+        if self._hooks:
+            self._hooks.emit(StoreDown(route, error.reason))
+        return True
+
+    def probe_from_thread(self) -> None:
+        """See to it that somebody probes: a thread of ours, unless a task or a thread is at it."""
+        if self._needs_prober():
+            io = SyncIO(self.store, self._time, Flights())
+            threading.Thread(
+                target=lambda: step(self._probe(io)), name="backendkit-probe", daemon=True
+            ).start()
+
+    def probe_from_loop(self) -> None:
+        """See to it that somebody probes: a task of this loop, unless a task or a thread is at it."""
+        if self._needs_prober():
+            io = AsyncIO(self.store.aio, self._time, Flights())
+            task = asyncio.get_running_loop().create_task(self._probe(io), context=Context())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _too_many(self, route: str, now: int) -> bool:
+        """Count one more reply timeout; return whether they have become too many."""
+        times = self._timeouts.setdefault(route, deque(maxlen=self._policy.timeouts))
+        times.append(now)
+        within_us = checks.duration_us("within", self._policy.within)
+        return len(times) == self._policy.timeouts and now - times[0] <= within_us
+
+    def _needs_prober(self) -> bool:
+        """Whether nobody probes; then the caller must. A prober that is late has died with its loop or process."""
+        now = self._time.mono_us()
+        with self._lock:
+            if not self.circuits or now < self._prober_due_us:
+                return False
+            self._prober_due_us = now + _LATE_US
+            return True
+
+    async def _probe(self, io: IO) -> None:
+        """Probe what is down until nothing is."""
+        look_us = checks.duration_us("first_probe", self._policy.first_probe)
+        while True:
+            with self._lock:
+                if not self.circuits:
+                    self._prober_due_us = 0
+                    return
+                self._prober_due_us = self._time.mono_us() + _LATE_US
+            for circuit in list(self.circuits.values()):
+                if circuit.probe_us <= self._time.mono_us():
+                    await self._try(io, circuit)
+            await io.wait(look_us)
+
+    async def _try(self, io: IO, circuit: _Circuit) -> None:
+        try:
+            await io.run(circuit.probe)
+        except StoreError as error:
+            longest_us = checks.duration_us("longest_probe", self._policy.longest_probe)
+            circuit.reason = error.reason
+            circuit.pause_us = min(2 * circuit.pause_us, longest_us)
+            circuit.probe_us = self._time.mono_us() + circuit.pause_us
+            return
+        with self._lock:
+            was_open = self.circuits.pop(circuit.route, None) is circuit
+        if was_open and self._hooks:
+            self._hooks.emit(StoreUp(circuit.route, self._time.mono_us() - circuit.opened_us))
+
+
+class AsyncGuarded:
+    """The asynchronous face of a `Guarded` store."""
+
+    __slots__ = ("_guarded",)
+
+    def __init__(self, guarded: Guarded) -> None:
+        self._guarded = guarded
+
+    @property
+    def sync(self) -> Guarded:
+        """The synchronous face of the same guard."""
+        return self._guarded
+
+    async def run(self, operation: Operation[R]) -> R:
+        """Carry out `operation`; see `Guarded.run`."""
+        guarded = self._guarded
+        if guarded.circuits and (rejection := guarded.rejection(operation)):
+            guarded.probe_from_loop()
+            raise rejection
+        try:
+            return await guarded.store.aio.run(operation)
+        except StoreError as error:
+            if guarded.opens(operation, error):
+                guarded.probe_from_loop()
+            raise
+
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations; see `Guarded.run_many`."""
+        guarded = self._guarded
+        batch = guarded.admitted(operations)
+        outcomes = await guarded.store.aio.run_many(batch.operations) if batch.operations else []
+        if guarded.opens_after(batch.operations, outcomes) or batch.rejected:
+            guarded.probe_from_loop()
+        return batch.merged(outcomes)
+
+    async def close(self) -> None:
+        """Close the guarded store and stop probing."""
+        self._guarded.close()
+        await self._guarded.store.aio.close()
+
+
+@dataclass(slots=True)
+class _Circuit:
+    """What is down: since when, how to probe it, and when next."""
+
+    route: str
+    reason: str
+    probe: Operation[None]
+    opened_us: int
+    probe_us: int
+    pause_us: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch of which some operations may be rejected."""
+
+    operations: list[Operation[Any]]
+    rejected: dict[int, StoreUnavailable] = field(default_factory=dict)
+
+    def merged(self, outcomes: Sequence[Outcome[Any]]) -> list[Outcome[Any]]:
+        """Put the outcomes and the rejections into the order of the whole batch."""
+        rest = iter(outcomes)
+        total = len(self.operations) + len(self.rejected)
+        return [Error(self.rejected[n]) if n in self.rejected else next(rest) for n in range(total)]
+
+
+def _fold_probe(states: Sequence[State], now: int, args: Sequence[Item]) -> Change:
+    return Change((), [1])
+
+
+def _nothing(reply: Reply) -> None:
+    return None
+
+
+PROBE = Script("store.probe", lua="return {1}", fold=_fold_probe)
+"""Reads and writes nothing: whether the server of a key runs scripts at all."""
+
+_LATE_US = 3 * SECOND_US
+"""A prober that has not come round for so long has died with its loop or its process."""

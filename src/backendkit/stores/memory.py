@@ -1,0 +1,347 @@
+"""State in this process: folds run under one lock, bounded in entries and in approximate bytes.
+
+No thread and no timer. Entries lie in buckets of about a second by the time they expire, so that what has expired
+is found without a search: every write removes a few, and a full store removes as many as it needs. Expired first,
+then, oldest first, only what its script marked evictable; else `StoreFull`, for forgetting a revocation or a limit
+is not an eviction. The entries are spread over small dictionaries, because one that grows past a million entries
+stalls its caller for tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from copy import deepcopy
+from heapq import heappop, heappush
+from typing import Any, TypeAlias, TypeVar
+
+from backendkit.core import checks
+from backendkit.core.clock import Clock, SystemClock
+from backendkit.core.errors import StoreClosed, StoreFull
+from backendkit.core.fork import remake_after_fork
+from backendkit.core.operation import DELETE, Operation, Reply, Script, State, Write
+from backendkit.core.outcome import Error, Outcome, Value
+from backendkit.core.store import StoreStats
+
+R = TypeVar("R")
+
+DEFAULT_MAX_ENTRIES = 1_000_000
+"""Keys."""
+
+DEFAULT_MAX_BYTES = 256 << 20
+"""Approximate bytes: 256 MiB."""
+
+
+class MemoryStore:
+    """A store in this process's memory; both faces, one state.
+
+    Args:
+        max_entries: keys, at least 1.
+        max_bytes: approximate bytes over all keys and states, at least 1,024. An entry is counted as its key, its
+            state as the script weighs it, and 300 bytes of bookkeeping.
+        clock: its date is what folds see as now; its monotonic reading decides what has expired.
+
+    One operation costs about a microsecond beside its fold.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_aio",
+        "_buckets",
+        "_bytes",
+        "_closed",
+        "_due",
+        "_entries",
+        "_evictable",
+        "_evicted",
+        "_lock",
+        "_max_bytes",
+        "_max_entries",
+        "_mono_us",
+        "_operations",
+        "_shards",
+        "_wall_us",
+        "clock",
+    )
+
+    def __init__(
+        self,
+        *,
+        max_entries: int = DEFAULT_MAX_ENTRIES,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        clock: Clock | None = None,
+    ) -> None:
+        self._max_entries = checks.whole("max_entries", max_entries, least=1)
+        self._max_bytes = checks.whole("max_bytes", max_bytes, least=1024)
+        self.clock: Clock = clock or SystemClock()
+        self._mono_us = self.clock.mono_us
+        self._wall_us = self.clock.wall_us
+        self._lock = threading.Lock()
+        self._shards: tuple[dict[bytes, _Entry], ...] = tuple({} for _ in range(_SHARDS))
+        self._buckets: dict[int, dict[bytes, None]] = {}
+        self._due: list[int] = []  # a heap of the buckets' numbers
+        self._evictable: OrderedDict[bytes, None] = OrderedDict()
+        self._entries = self._bytes = self._evicted = self._operations = 0
+        self._closed = False
+        self._aio = AsyncMemoryStore(self)
+        remake_after_fork(self)
+
+    @property
+    def aio(self) -> AsyncMemoryStore:
+        """The asynchronous face of the same state."""
+        return self._aio
+
+    def run(self, operation: Operation[R]) -> R:
+        """Carry out `operation`; never blocks for longer than other threads' folds take.
+
+        Raises:
+            StoreFull: there is no room, and nothing was changed.
+            StoreClosed: the store was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise StoreClosed("the memory store was closed")
+            self._operations += 1
+            now = self._mono_us()
+            if len(operation.keys) == 1:
+                reply = self._run_one(operation, now)
+            else:
+                reply = self._run_several(operation, now)
+        return operation.read(reply)
+
+    def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations in order, each atomic by itself."""
+        return [self._outcome(operation) for operation in operations]
+
+    def route(self, operation: Operation[Any]) -> str:
+        """Return `"memory"`: everything here fails or works together."""
+        return "memory"
+
+    def stats(self) -> StoreStats:
+        """Return the counts of entries, approximate bytes, operations and evictions."""
+        return StoreStats(
+            entries=self._entries,
+            bytes=self._bytes,
+            operations=self._operations,
+            evicted=self._evicted,
+        )
+
+    def close(self) -> None:
+        """Drop all state."""
+        with self._lock:
+            self._closed = True
+            for shard in self._shards:
+                shard.clear()
+            self._buckets.clear()
+            self._due.clear()
+            self._evictable.clear()
+            self._entries = self._bytes = 0
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which another thread may have held: its change is whole or not begun in the child.
+
+        A fold changes no bookkeeping and the bookkeeping no fold, so that the worst a fork can cut in two is one
+        entry's accounting.
+        """
+        self._lock = threading.Lock()
+
+    def _outcome(self, operation: Operation[R]) -> Outcome[R]:
+        try:
+            return Value(self.run(operation))
+        except Exception as error:  # noqa: BLE001 - the operation's error is its outcome
+            return Error(error)
+
+    def _state(self, key: bytes, now: int) -> State:
+        entry = self._shards[hash(key) & _MASK].get(key)
+        return entry[0] if entry is not None and entry[1] > now else None
+
+    def _run_one(self, operation: Operation[Any], now: int) -> Reply:
+        """Run an operation on one key: the case that nearly all are, at half the time of the general one."""
+        key = operation.keys[0]
+        shard = self._shards[hash(key) & _MASK]
+        old = shard.get(key)
+        if old is None or self._entries >= self._max_entries or self._bytes >= self._max_bytes:
+            return self._run_several(operation, now)
+        script = operation.script
+        writes, reply = script.fold(
+            (old[0] if old[1] > now else None,), self._wall_us(), operation.args
+        )
+        if not writes:
+            return reply
+        write = writes[0]
+        if type(write) is tuple:
+            state, ttl_us = write
+            expires = now + ttl_us
+            if expires >> _BUCKET_BITS == old[1] >> _BUCKET_BITS:
+                nbytes = _ENTRY_BYTES + len(key) + script.weigh(state)
+                if self._bytes + nbytes - old[2] <= self._max_bytes:
+                    shard[key] = (state, expires, nbytes)
+                    self._bytes += nbytes - old[2]
+                    return reply
+        self._apply(operation.keys, writes, script, now)
+        return reply
+
+    def _run_several(self, operation: Operation[Any], now: int) -> Reply:
+        keys = operation.keys
+        states = [self._state(key, now) for key in keys]
+        if self._entries + len(keys) > self._max_entries or self._bytes >= self._max_bytes:
+            states = self._ready_when_full(states, keys, now)
+        writes, reply = operation.script.fold(states, self._wall_us(), operation.args)
+        if writes:
+            self._apply(keys, writes, operation.script, now)
+        return reply
+
+    def _ready_when_full(
+        self, states: list[State], keys: tuple[bytes, ...], now: int
+    ) -> list[State]:
+        """Make room for all of `keys`; where there is none, hand out copies, so that a refusal changes nothing."""
+        self._make_room(len(keys), 1, now, keys)
+        if self._entries + len(keys) > self._max_entries or self._bytes >= self._max_bytes:
+            return deepcopy(states)
+        return states
+
+    def _apply(
+        self, keys: tuple[bytes, ...], writes: Sequence[Write], script: Script, now: int
+    ) -> None:
+        """Make the writes true: all of them, or none and raise."""
+        if self._due and self._due[0] < now >> _BUCKET_BITS:
+            self._expire(now, _SWEPT)
+        puts = [
+            (key, write[0], now + write[1], _ENTRY_BYTES + len(key) + script.weigh(write[0]))
+            for key, write in zip(keys, writes, strict=True)
+            if isinstance(write, tuple)
+        ]
+        room = self._max_bytes - self._bytes
+        if self._entries + len(puts) > self._max_entries or sum(put[3] for put in puts) > room:
+            self._fit(puts, now)
+        for key, write in zip(keys, writes, strict=True):
+            if write is DELETE:
+                self._remove(key)
+        for put in puts:
+            self._put(put, evictable=script.evictable)
+
+    def _put(self, put: _Put, *, evictable: bool) -> None:
+        key, state, expires, nbytes = put
+        shard = self._shards[hash(key) & _MASK]
+        old = shard.get(key)
+        shard[key] = (state, expires, nbytes)
+        bucket = expires >> _BUCKET_BITS
+        if old is None:
+            self._entries += 1
+            self._bytes += nbytes
+            self._enlist(key, bucket)
+        else:
+            self._bytes += nbytes - old[2]
+            was = old[1] >> _BUCKET_BITS
+            if was != bucket:
+                del self._buckets[was][key]
+                self._enlist(key, bucket)
+        if evictable:
+            self._evictable[key] = None
+
+    def _enlist(self, key: bytes, bucket: int) -> None:
+        keys = self._buckets.get(bucket)
+        if keys is None:
+            keys = self._buckets[bucket] = {}
+            heappush(self._due, bucket)
+        keys[key] = None
+
+    def _remove(self, key: bytes) -> None:
+        entry = self._shards[hash(key) & _MASK].pop(key, None)
+        if entry is None:
+            return
+        self._entries -= 1
+        self._bytes -= entry[2]
+        del self._buckets[entry[1] >> _BUCKET_BITS][key]
+        self._evictable.pop(key, None)
+
+    def _expire(self, now: int, most: int) -> bool:
+        """Remove at most `most` entries whose second has passed; return whether any was there."""
+        found = False
+        while most > 0 and self._due and self._due[0] < now >> _BUCKET_BITS:
+            keys = self._buckets[self._due[0]]
+            while keys and most > 0:
+                self._remove(next(reversed(keys)))
+                most -= 1
+                found = True
+            if not keys:
+                del self._buckets[heappop(self._due)]
+        return found
+
+    def _fit(self, puts: list[_Put], now: int) -> None:
+        """Make room for what `puts` add, or refuse if that is possible without loss.
+
+        It is not where a fold has let a state grow in place that it had been given: then the bound is passed
+        by that growth, once, for the next operation finds the store full and works on copies.
+        """
+        old = [self._shards[hash(put[0]) & _MASK].get(put[0]) for put in puts]
+        entries = old.count(None)
+        nbytes = sum(put[3] for put in puts) - sum(entry[2] for entry in old if entry is not None)
+        if nbytes <= self._max_bytes:
+            self._make_room(entries, nbytes, now, tuple(put[0] for put in puts))
+        fits = (
+            self._entries + entries <= self._max_entries and self._bytes + nbytes <= self._max_bytes
+        )
+        grown_in_place = any(
+            e is not None and e[0] is put[1] for e, put in zip(old, puts, strict=True)
+        )
+        if not fits and (entries or nbytes > 0) and not grown_in_place:
+            raise StoreFull(
+                f"the memory store holds {self._entries} entries and about {self._bytes} bytes; "
+                f"its bounds are {self._max_entries} and {self._max_bytes}\n"
+                "To fix it: raise max_entries or max_bytes, or use Redis"
+            )
+
+    def _make_room(self, entries: int, nbytes: int, now: int, spared: tuple[bytes, ...]) -> None:
+        """Remove until `entries` and `nbytes` more fit: what has expired, then the oldest that may be dropped."""
+        while self._entries + entries > self._max_entries or self._bytes + nbytes > self._max_bytes:
+            if self._expire(now, _SWEPT):
+                continue
+            oldest = next((key for key in self._evictable if key not in spared), None)
+            if oldest is None:
+                return
+            self._remove(oldest)
+            self._evicted += 1
+
+
+class AsyncMemoryStore:
+    """The asynchronous face of a `MemoryStore`. It never waits, and so never yields to the event loop."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    @property
+    def sync(self) -> MemoryStore:
+        """The synchronous face of the same state."""
+        return self._store
+
+    async def run(self, operation: Operation[R]) -> R:
+        """Carry out `operation`; see `MemoryStore.run`."""
+        return self._store.run(operation)
+
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations in order, each atomic by itself."""
+        return self._store.run_many(operations)
+
+    async def close(self) -> None:
+        """Drop all state."""
+        self._store.close()
+
+
+_Entry: TypeAlias = tuple[State, int, int]
+"""State, monotonic microsecond of expiry, approximate bytes. A tuple, so that the garbage collector passes it over."""
+
+_Put: TypeAlias = tuple[bytes, State, int, int]
+"""Key, and what its entry shall be."""
+
+_SHARDS = 256
+_MASK = _SHARDS - 1
+_BUCKET_BITS = 20
+"""A bucket spans 2**20 microseconds."""
+_SWEPT = 8
+"""Expired entries that one write removes."""
+_ENTRY_BYTES = 300
+"""What an entry costs beside its key and state: two dictionary slots, a tuple, three numbers."""

@@ -1,0 +1,186 @@
+"""The Redis store for callers that await: one lane per event loop and server."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import RedisError
+
+from backendkit.core.clock import SECOND_US
+from backendkit.core.errors import StoreClosed
+from backendkit.core.operation import Operation
+from backendkit.core.outcome import Error, Outcome, Value
+from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.deliver import Delivery
+from backendkit.stores.redis.dial import Dial
+from backendkit.stores.redis.lane import Lane
+from backendkit.stores.redis.shared import Shared, unanswered
+from backendkit.stores.redis.verdict import Raw
+
+if TYPE_CHECKING:
+    from backendkit.stores.redis.store import RedisStore
+
+R = TypeVar("R")
+
+LARGE = 64 << 10
+"""Bytes; larger operations travel on a second lane, so that small ones do not queue behind them."""
+
+
+class AsyncRedisStore:
+    """The asynchronous face of a `RedisStore`; any number of event loops may use it at once."""
+
+    __slots__ = ("_foreign", "_loops", "_shared", "_store")
+
+    def __init__(self, store: RedisStore, shared: Shared) -> None:
+        self._store = store
+        self._shared = shared
+        self._loops: dict[int, _LoopLanes] = {}
+        self._foreign: list[dict[int, _LoopLanes]] = []
+
+    @property
+    def sync(self) -> RedisStore:
+        """The synchronous face of the same store."""
+        return self._store
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, and keep the parent's lanes from being collected: closing them would break its epoll."""
+        if self._loops:
+            self._foreign.append(self._loops)
+        self._loops = {}
+
+    async def run(self, operation: Operation[R]) -> R:
+        """Carry out `operation`, suspending; see `Store.run`."""
+        shared = self._shared
+        address = shared.topology.address(operation)
+        raw: Raw | None = None
+        if address is not None:
+            payload = shared.pack(operation)
+            raw = await self.lane(address, operation, payload).submit(payload)
+            if type(raw) is list:
+                return operation.read(raw)
+        carrier = _AwaitingCarrier(self, shared)
+        return operation.read(await Delivery(shared, operation, address).run(carrier, raw))
+
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations in one batch per server; see `Store.run_many`."""
+        results = await asyncio.gather(*map(self.run, operations), return_exceptions=True)
+        return [
+            Error(result) if isinstance(result, BaseException) else Value(result)
+            for result in results
+        ]
+
+    async def close(self) -> None:
+        """Close both faces; connections of the running loop are closed when this returns."""
+        self._store.close()
+        await asyncio.sleep(0)  # the lanes' tasks end
+
+    def close_lanes(self) -> None:
+        """Have every loop close its own lanes."""
+        for lanes in list(self._loops.values()):
+            lanes.close()
+
+    def lane(self, address: Address, operation: Operation[Any], payload: bytes) -> Lane:
+        """Return the running loop's lane to a server that `operation` should take.
+
+        Raises:
+            StoreClosed: the store was closed.
+        """
+        if self._shared.closed:
+            raise StoreClosed("the Redis store was closed")
+        loop = asyncio.get_running_loop()
+        lanes = self._loops.get(id(loop))
+        if lanes is None or lanes.loop() is not loop:
+            lanes = self._lanes_of(loop)
+        apart = operation.script.slow or len(payload) > LARGE
+        return lanes.by_server.get((address, apart)) or lanes.lane(address, apart=apart)
+
+    def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> _LoopLanes:
+        self._forget_closed()
+        lanes = self._loops[id(loop)] = _LoopLanes(loop, self._shared)
+        return lanes
+
+    def _forget_closed(self) -> None:
+        for number, lanes in list(self._loops.items()):
+            loop = lanes.loop()
+            if loop is None or loop.is_closed():
+                lanes.forget()
+                self._loops.pop(number, None)
+
+
+class _LoopLanes:
+    """The lanes of one event loop, which it refers to weakly: they must not keep it alive."""
+
+    __slots__ = ("_shared", "by_server", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, shared: Shared) -> None:
+        self.loop = weakref.ref(loop)
+        self._shared = shared
+        self.by_server: dict[tuple[Address, bool], Lane] = {}
+
+    def lane(self, address: Address, *, apart: bool) -> Lane:
+        """Open the lane to a server, a second one for what is large or slow."""
+        lane = self.by_server[address, apart] = Lane(self._shared.dial, address)
+        self._shared.ledger.open(lane)
+        return lane
+
+    def close(self) -> None:
+        loop = self.loop()
+        if loop is None or loop.is_closed():
+            self.forget()
+        elif loop is _running_loop():
+            self._close_here()
+        else:
+            loop.call_soon_threadsafe(self._close_here)
+
+    def forget(self) -> None:
+        """Let go of the lanes, and keep what they have counted."""
+        for lane in self.by_server.values():
+            self._shared.ledger.close(lane)
+        self.by_server = {}
+
+    def _close_here(self) -> None:
+        for lane in self.by_server.values():
+            lane.close()
+        self.forget()
+
+
+class _AwaitingCarrier:
+    """Carries a delivery for a caller that awaits."""
+
+    __slots__ = ("_face", "_shared")
+
+    def __init__(self, face: AsyncRedisStore, shared: Shared) -> None:
+        self._face = face
+        self._shared = shared
+
+    async def exchange(
+        self, operation: Operation[Any], address: Address, payload: bytes, *, skip: int = 0
+    ) -> Raw:
+        return await self._face.lane(address, operation, payload).submit(payload, skip=skip)
+
+    async def command(self, dial: Dial, address: Address, due_us: int, *words: str) -> Any:
+        if dial.tls is not None and not dial.tls.built:
+            await asyncio.to_thread(dial.tls.context)
+        connection = dial.streaming(address)
+        try:
+            async with asyncio.timeout(max(due_us - self._shared.time.mono_us(), 0) / SECOND_US):
+                await connection.connect()
+                await connection.send_command(*words, check_health=False)
+                return await connection.read_response(disable_decoding=True)
+        except (RedisError, TimeoutError) as error:
+            raise unanswered(address, error) from error
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def wait(self, us: int) -> None:
+        await self._shared.time.sleep_async(us)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

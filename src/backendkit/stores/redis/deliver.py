@@ -1,0 +1,169 @@
+"""What happens when a first answer is no reply: one flow, for both colours and all topologies.
+
+A hot path sends an operation where it belongs and returns the reply. Anything else comes here. The flow sends
+again only what the answer proves not to have run, and only within the operation's own time.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Protocol
+
+from backendkit.core.errors import NotSent, OutcomeUnknown, StoreError, StoreUnavailable
+from backendkit.core.operation import Operation, Reply
+from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.shared import Shared
+from backendkit.stores.redis.topology import Wire
+from backendkit.stores.redis.verdict import Raw, Verdict, code_of, judge
+from backendkit.stores.redis.wire import ASKING
+
+
+class Carrier(Wire, Protocol):
+    """A wire that also carries operations."""
+
+    async def exchange(
+        self, operation: Operation[Any], address: Address, payload: bytes, *, skip: int = 0
+    ) -> Raw:
+        """Send packed commands to a server and return what comes back for the last; never raises a store's error."""
+        ...
+
+
+class Delivery:
+    """One operation on its way, for as long as that takes more than one attempt.
+
+    Args:
+        shared: the store.
+        operation: what to send. All further attempts share the time that one has.
+        address: where the first attempt went; None if nobody knew where to.
+    """
+
+    __slots__ = (
+        "_address",
+        "_asking",
+        "_due_us",
+        "_evaluate",
+        "_operation",
+        "_pause_us",
+        "_shared",
+        "_topology",
+    )
+
+    def __init__(self, shared: Shared, operation: Operation[Any], address: Address | None) -> None:
+        self._shared = shared
+        self._topology = shared.topology
+        self._operation = operation
+        self._address = address
+        self._due_us = shared.time.mono_us() + shared.left_us()
+        self._asking = False
+        self._evaluate = False
+        self._pause_us = _FIRST_PAUSE_US
+
+    async def run(self, carrier: Carrier, raw: Raw | None) -> Reply:
+        """Go on until there is a reply.
+
+        Args:
+            carrier: who sends.
+            raw: what came back from the first attempt; None if there was none.
+
+        Raises:
+            NotSent: nothing ran.
+            OutcomeUnknown: it may have run.
+        """
+        while True:
+            if raw is not None:
+                await self._react(carrier, raw)
+                self._shared.ledger.resent()
+            raw = await self._send(carrier)
+            if type(raw) is list:
+                return raw
+
+    async def _send(self, carrier: Carrier) -> Raw:
+        if self._address is None:
+            self._address = self._topology.address(self._operation)
+        if self._address is None:
+            await self._topology.learn(carrier, self._topology.generation, self._due_us)
+            self._address = self._topology.address(self._operation)
+        if self._address is None:
+            return StoreUnavailable("no server owns the slot of these keys")
+        pack = self._shared.packer.pack_eval if self._evaluate else self._shared.packer.pack
+        payload = pack(self._operation)
+        if self._asking:
+            self._asking = False
+            return await carrier.exchange(self._operation, self._address, ASKING + payload, skip=1)
+        return await carrier.exchange(self._operation, self._address, payload)
+
+    async def _react(self, carrier: Carrier, raw: Raw) -> None:
+        """Prepare the next attempt, or raise if there must be none."""
+        verdict = judge(raw)
+        match verdict:
+            case Verdict.EVALUATE:
+                self._evaluate = True
+            case Verdict.MOVED | Verdict.ASK:
+                self._redirect(raw, asking=verdict is Verdict.ASK)
+            case Verdict.LATER:
+                await self._pause(carrier, raw)
+            case Verdict.ELSEWHERE:
+                self._look_again()
+                await self._pause(carrier, raw)
+            case Verdict.UNREACHABLE:
+                await self._find_another(carrier, raw)
+            case Verdict.REFUSED:
+                raise _refused(raw)
+            case Verdict.UNKNOWN:
+                self._topology.suspect()
+                raise _unknown(raw)
+
+    def _look_again(self) -> None:
+        """Have the servers be asked before the next attempt, whoever makes it."""
+        self._topology.suspect()
+        self._address = None
+
+    def _redirect(self, raw: Any, *, asking: bool) -> None:
+        if self._shared.time.mono_us() >= self._due_us:
+            raise _refused(raw)
+        answered = self._address.host if self._address else ""
+        host = raw.host or answered  # an empty host means the one that answered
+        self._address = Address(host, raw.port)
+        self._asking = asking
+        if not asking:
+            self._topology.moved(raw.slot_id, self._address)
+
+    async def _pause(self, carrier: Carrier, raw: Raw) -> None:
+        if self._shared.time.mono_us() + self._pause_us >= self._due_us:
+            raise StoreUnavailable(f"Redis did not become ready in time: {raw}")
+        await carrier.wait(self._pause_us)
+        self._pause_us = min(2 * self._pause_us, _LONGEST_PAUSE_US)
+
+    async def _find_another(self, carrier: Carrier, raw: Raw) -> None:
+        """After a connection that could not be made: go on only if another server has taken over."""
+        failed = self._address
+        self._look_again()
+        if self._shared.time.mono_us() < self._due_us:
+            try:
+                await self._topology.learn(carrier, self._topology.generation, self._due_us)
+            except StoreUnavailable:
+                raise _refused(raw) from None
+            self._address = self._topology.address(self._operation)
+            if self._address is not None and self._address != failed:
+                return
+        raise _refused(raw)
+
+
+def _unknown(raw: Raw) -> StoreError:
+    if isinstance(raw, OutcomeUnknown):
+        return copy(raw)
+    if isinstance(raw, Exception):
+        return OutcomeUnknown(f"Redis failed within the script; it may have run in part: {raw}")
+    return OutcomeUnknown(f"Redis answered with {type(raw).__name__}, not a list; it has run")
+
+
+def _refused(raw: Raw) -> StoreError:
+    # A copy, here and above: one failure may be told to many callers, and each raise adds to its traceback.
+    if isinstance(raw, NotSent):
+        return copy(raw)
+    return NotSent(f"Redis refused, nothing ran: {code_of(raw)} {raw}")
+
+
+_FIRST_PAUSE_US = 1_000
+_LONGEST_PAUSE_US = 50_000
+"""Pauses between attempts double from the one to the other."""

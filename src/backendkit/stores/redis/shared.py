@@ -1,0 +1,55 @@
+"""What the two faces of a Redis store have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backendkit.core import context
+from backendkit.core.clock import SECOND_US, Clock, SystemClock
+from backendkit.core.errors import StoreUnavailable
+from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.tally import Ledger
+from backendkit.stores.redis.topology import Topology
+from backendkit.stores.redis.wire import Packer
+
+
+class Shared:
+    """The parts of one store.
+
+    Attributes:
+        topology: where operations run.
+        pack: makes bytes of an operation.
+        ledger: counts.
+        clock: what features take as theirs; deadlines of the context are on it.
+        time: real time, which timeouts run on.
+        closed: whether the store was closed.
+    """
+
+    __slots__ = ("clock", "closed", "dial", "ledger", "pack", "packer", "time", "topology")
+
+    def __init__(
+        self, topology: Topology, clock: Clock | None, now: Callable[[], int] | None
+    ) -> None:
+        self.topology = topology
+        self.dial = topology.dial
+        self.packer = Packer(now)
+        self.pack = self.packer.pack
+        self.clock: Clock = clock or SystemClock()
+        self.time = SystemClock()
+        self.ledger = Ledger()
+        self.closed = False
+
+    def left_us(self) -> int:
+        """Return how long an operation that starts now may take; zero or less where the deadline has passed."""
+        timeout_us = int(self.dial.timeout * SECOND_US)
+        deadline_us = context.deadline_us()
+        return (
+            timeout_us
+            if deadline_us is None
+            else min(timeout_us, deadline_us - self.clock.mono_us())
+        )
+
+
+def unanswered(address: Address, error: BaseException) -> StoreUnavailable:
+    """Return the error for a server that did not answer a question about the topology."""
+    return StoreUnavailable(f"{address} does not answer: {str(error) or type(error).__name__}")

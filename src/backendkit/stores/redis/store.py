@@ -1,0 +1,194 @@
+"""The Redis store for callers that block: one hot path, and one flow for everything else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from redis.exceptions import RedisError
+
+from backendkit.core import context
+from backendkit.core.clock import SECOND_US, Clock
+from backendkit.core.errors import CrossSlot, NotSent, StoreClosed
+from backendkit.core.flow import step
+from backendkit.core.fork import remake_after_fork
+from backendkit.core.operation import Operation, Reply
+from backendkit.core.outcome import Error, Outcome, Value
+from backendkit.core.store import StoreStats
+from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.aio import AsyncRedisStore
+from backendkit.stores.redis.deliver import Delivery
+from backendkit.stores.redis.dial import Dial
+from backendkit.stores.redis.leases import Leases
+from backendkit.stores.redis.shared import Shared, unanswered
+from backendkit.stores.redis.tally import Ledger
+from backendkit.stores.redis.topology import Topology
+from backendkit.stores.redis.verdict import Raw
+
+R = TypeVar("R")
+
+
+class RedisStore:
+    """State in Redis, shared by every process that reaches it.
+
+    Args:
+        topology: where the servers are and how to reach them; `connect` builds one from a URL.
+        clock: what features that share this store take as theirs. The store's own timeouts run on real time.
+        now: for tests only: what scripts see as now, in microseconds, instead of the server's clock.
+
+    An operation is one round trip. It ends within the dial's `timeout`, plus `connect_timeout` where a connection
+    must be made, or at the context's deadline where that is earlier.
+    """
+
+    __slots__ = ("__weakref__", "_aio", "_leases", "_lock", "_shared")
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        clock: Clock | None = None,
+        now: Callable[[], int] | None = None,
+    ) -> None:
+        self._shared = Shared(topology, clock, now)
+        self._aio = AsyncRedisStore(self, self._shared)
+        self.after_fork_in_child()
+        remake_after_fork(self)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that features which share this store take as theirs."""
+        return self._shared.clock
+
+    @property
+    def aio(self) -> AsyncRedisStore:
+        """The asynchronous face of the same store."""
+        return self._aio
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: connections and locks of the parent are the parent's."""
+        self._lock = threading.Lock()
+        self._leases: dict[Address, Leases] = {}
+        self._shared.ledger = Ledger()
+        self._shared.topology.after_fork_in_child()
+        self._aio.after_fork_in_child()
+
+    def run(self, operation: Operation[R]) -> R:
+        """Carry out `operation`, blocking; see `Store.run`."""
+        shared = self._shared
+        address = shared.topology.address(operation)
+        raw: Raw | None = None
+        if address is not None:
+            raw = self.exchange(address, shared.pack(operation), 1)[0]
+            if type(raw) is list:
+                return operation.read(raw)
+        return operation.read(self._deliver(operation, address, raw))
+
+    def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations, one write and one wait per server; see `Store.run_many`."""
+        addresses = [self._address(operation) for operation in operations]
+        places: dict[Address, list[int]] = {}
+        for place, address in enumerate(addresses):
+            if address is not None:
+                places.setdefault(address, []).append(place)
+        raws: list[Raw | None] = [None] * len(operations)
+        for address, members in places.items():
+            payload = b"".join(self._shared.pack(operations[place]) for place in members)
+            for place, raw in zip(
+                members, self.exchange(address, payload, len(members)), strict=True
+            ):
+                raws[place] = raw
+        return [self._finished(*each) for each in zip(operations, addresses, raws, strict=True)]
+
+    def route(self, operation: Operation[Any]) -> str:
+        """Return the name of what would run `operation`: an address, or the service that Sentinels watch."""
+        return self._shared.topology.route(operation)
+
+    def stats(self) -> StoreStats:
+        """Return counts over all connections of this process, both faces."""
+        return self._shared.ledger.stats()
+
+    def close(self) -> None:
+        """Close all connections. Those of event loops are closed by their loops, as soon as these get to it."""
+        self._shared.closed = True
+        for leases in list(self._leases.values()):
+            leases.drop_idle()
+        self._aio.close_lanes()
+
+    def exchange(self, address: Address, payload: bytes, count: int) -> list[Raw]:
+        """Send `count` packed commands to a server and return what came back for each; never raises for that."""
+        if self._shared.closed:
+            return [StoreClosed("the Redis store was closed")] * count
+        leases = self._leases.get(address) or self._leases_of(address)
+        if context.deadline_us() is None:
+            return leases.exchange(payload, count)
+        left_us = self._shared.left_us()
+        if left_us <= 0:
+            return [NotSent("the deadline has passed")] * count
+        return leases.exchange(payload, count, left_us / SECOND_US)
+
+    def _address(self, operation: Operation[Any]) -> Address | None:
+        """Return where `operation` runs; None also for one that runs nowhere, which its delivery will tell."""
+        try:
+            return self._shared.topology.address(operation)
+        except CrossSlot:
+            return None
+
+    def _leases_of(self, address: Address) -> Leases:
+        shared = self._shared
+        with self._lock:
+            return self._leases.setdefault(
+                address, Leases(shared.dial, address, shared.time, shared.ledger)
+            )
+
+    def _deliver(
+        self, operation: Operation[Any], address: Address | None, raw: Raw | None
+    ) -> Reply:
+        return step(
+            Delivery(self._shared, operation, address).run(
+                _BlockingCarrier(self, self._shared), raw
+            )
+        )
+
+    def _finished(
+        self, operation: Operation[R], address: Address | None, raw: Raw | None
+    ) -> Outcome[R]:
+        try:
+            return Value(
+                operation.read(raw if type(raw) is list else self._deliver(operation, address, raw))
+            )
+        except Exception as error:  # noqa: BLE001 - the operation's error is its outcome
+            return Error(error)
+
+
+class _BlockingCarrier:
+    """Carries a delivery for a caller that blocks: its verbs never suspend."""
+
+    __slots__ = ("_shared", "_store")
+
+    def __init__(self, store: RedisStore, shared: Shared) -> None:
+        self._store = store
+        self._shared = shared
+
+    async def exchange(
+        self, operation: Operation[Any], address: Address, payload: bytes, *, skip: int = 0
+    ) -> Raw:
+        return self._store.exchange(address, payload, skip + 1)[-1]
+
+    async def command(self, dial: Dial, address: Address, due_us: int, *words: str) -> Any:
+        left = max(due_us - self._shared.time.mono_us(), 1) / SECOND_US
+        connection = replace(
+            dial, timeout=min(left, dial.timeout), connect_timeout=min(left, dial.connect_timeout)
+        ).blocking(address)
+        try:
+            connection.connect()
+            connection.send_command(*words, check_health=False)
+            return connection.read_response(disable_decoding=True)
+        except RedisError as error:
+            raise unanswered(address, error) from error
+        finally:
+            connection.disconnect()
+
+    async def wait(self, us: int) -> None:
+        self._shared.time.sleep(us)

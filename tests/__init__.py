@@ -1,0 +1,1 @@
+"""backendkit's tests."""

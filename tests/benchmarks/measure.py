@@ -1,0 +1,69 @@
+"""Measuring: rivals in turn, round by round, so that a machine whose speed drifts slows all of them alike.
+
+Wall time and the CPU time of this process are told apart. What counts is the median over the rounds, and for a
+comparison the median of the ratios within each round.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call of something costs, in microseconds."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """Medians of two rivals, and of the ratios ours / theirs of each round."""
+
+    ours: Cost
+    theirs: Cost
+    wall_ratio: float
+    cpu_ratio: float
+
+
+def cost_of(work: Callable[[int], None], calls: int) -> Cost:
+    """Return what each of `calls` calls costs; `work(n)` makes n of them. No collection interrupts it."""
+    gc.collect()
+    gc.disable()
+    try:
+        wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+        work(calls)
+        cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+    finally:
+        gc.enable()
+    return Cost(wall / calls / 1000, cpu / calls / 1000)
+
+
+def median_cost(work: Callable[[int], None], calls: int, *, rounds: int = 9) -> Cost:
+    """Return the medians over several rounds, after one that warms up."""
+    work(max(calls // 10, 1))
+    return _middle([cost_of(work, calls) for _ in range(rounds)])
+
+
+def duel(
+    ours: Callable[[int], None], theirs: Callable[[int], None], calls: int, *, rounds: int = 9
+) -> Duel:
+    """Measure two rivals in turn, after a round of each that warms up."""
+    for work in (ours, theirs):
+        work(max(calls // 10, 1))
+    pairs = [(cost_of(ours, calls), cost_of(theirs, calls)) for _ in range(rounds)]
+    return Duel(
+        ours=_middle([mine for mine, _ in pairs]),
+        theirs=_middle([other for _, other in pairs]),
+        wall_ratio=median(mine.wall / other.wall for mine, other in pairs),
+        cpu_ratio=median(mine.cpu / other.cpu for mine, other in pairs),
+    )
+
+
+def _middle(costs: list[Cost]) -> Cost:
+    return Cost(median(cost.wall for cost in costs), median(cost.cpu for cost in costs))
