@@ -80,11 +80,11 @@ class AsgiFrame:
                 return
             if self.strict_json:
                 receive = checked(scope, receive)
-            exchange = _Exchange(self, scope, send, request)
+            exchange = _Exchange(self, scope, send, request, nested=False)
             try:
                 await self.app(scope, receive, exchange.send)
             except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
-                await self._failed(original(caught), exchange)
+                await self._failed(original(caught), exchange, place(scope))
         finally:
             context.leave(request, token)
 
@@ -93,13 +93,13 @@ class AsgiFrame:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, send, None)
+        exchange = _Exchange(self, scope, send, scope[KEY], nested=True)
         try:
             await self.app(scope, receive, exchange.send)
         except Exception as caught:  # noqa: BLE001 - as above
-            await self._failed(original(caught), exchange)
+            await self._failed(original(caught), exchange, place(scope))
 
-    async def _failed(self, exc: Exception, exchange: _Exchange) -> None:
+    async def _failed(self, exc: Exception, exchange: _Exchange, where: str) -> None:
         """Answer `exc` if nothing has been, report it if nobody has handled it, or raise it."""
         if exchange.started and exchange.nested:
             raise exc
@@ -110,9 +110,9 @@ class AsgiFrame:
             if self.unhandled == "leave" or (self.unhandled == "reraise" and exchange.nested):
                 raise exc
             if self.unhandled == "answer":
-                self.report(exc, place(exchange.scope))
+                self.report(exc, where)
         elif rendered.status > 500:
-            note(self.errors.resolve(exc), place(exchange.scope))
+            note(self.errors.resolve(exc), where)
         if not exchange.started:
             await exchange.answer(rendered)
         # Else the status is out. A body that is complete was only followed by a failing background task; of one that
@@ -124,30 +124,39 @@ class AsgiFrame:
 class _Exchange:
     """One response on its way out, as one frame sees it."""
 
-    __slots__ = ("_frame", "_held", "_request", "_send", "late", "replaced", "scope", "started")
+    __slots__ = (
+        "_frame",
+        "_head",
+        "_headers",
+        "_held",
+        "_request",
+        "_send",
+        "late",
+        "nested",
+        "replaced",
+        "started",
+    )
 
     def __init__(
-        self, frame: AsgiFrame, scope: Scope, send: Send, request: context.Request | None
+        self, frame: AsgiFrame, scope: Scope, send: Send, request: context.Request, *, nested: bool
     ) -> None:
-        self.scope = scope
+        # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
+        self._head = scope["method"] == "HEAD"
+        self._headers: RawHeaders = scope["headers"]
         self.started = False
         self.late = False
         self.replaced = False
+        self.nested = nested
         self._frame = frame
         self._request = request
         self._send = send
         self._held: Message | None = None
 
-    @property
-    def nested(self) -> bool:
-        """Whether another frame is around this one, which names the request and reports what comes late."""
-        return self._request is None
-
     def render(self, exc: BaseException) -> Rendered:
+        """Return what tells `exc` to this request's client."""
         self.late = self.started
-        scope = self.scope
-        accept = header(scope["headers"], b"accept")
-        return self._frame.errors.render(exc, accept, scope[KEY].id)
+        accept = header(self._headers, b"accept")
+        return self._frame.errors.render(exc, accept, self._request.id)
 
     async def send(self, message: Message) -> None:
         """Pass a message on; a start gets the id, a bare standard phrase becomes an envelope."""
@@ -157,8 +166,8 @@ class _Exchange:
                 self._held = message
                 return
             self.started = True
-            if self._request is not None:
-                message = {**message, "headers": self._with_id(headers, self._request.id)}
+            if not self.nested:
+                message = {**message, "headers": self._with_id(headers)}
         elif self._held is not None:
             await self._release(self._held, message)
             return
@@ -175,7 +184,7 @@ class _Exchange:
                 "headers": encoded(rendered.headers),
             }
         )
-        body = b"" if self.scope["method"] == "HEAD" else rendered.body
+        body = b"" if self._head else rendered.body
         await self._send({"type": "http.response.body", "body": body})
 
     async def _release(self, start: Message, message: Message) -> None:
@@ -192,14 +201,18 @@ class _Exchange:
         await self._send(message)
 
     async def _start(self, start: Message) -> None:
-        if self._request is not None:
-            start = {**start, "headers": self._with_id(start["headers"], self._request.id)}
+        if not self.nested:
+            start = {**start, "headers": self._with_id(start["headers"])}
         await self._send(start)
 
-    def _with_id(self, headers: RawHeaders, request_id: str) -> list[tuple[bytes, bytes]]:
+    def _with_id(self, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         key = self._frame.ids.key
-        kept = [pair for pair in headers if pair[0].lower() != key]
-        kept.append((key, request_id.encode()))
+        kept = [*headers]
+        for name, _ in kept:
+            if name == key:  # the application has set one of its own
+                kept = [pair for pair in kept if pair[0] != key]
+                break
+        kept.append((key, self._request.id.encode()))
         return kept
 
 

@@ -6,6 +6,7 @@ import os
 import re
 
 from backendkit.core.errors import InvalidArgument
+from backendkit.core.fork import remake_after_fork
 
 HEADER = "X-Request-ID"
 """The header's usual name."""
@@ -27,7 +28,7 @@ class RequestIds:
         environ_key: its name as WSGI has it, `HTTP_X_REQUEST_ID`.
     """
 
-    __slots__ = ("_trusted", "environ_key", "header", "key")
+    __slots__ = ("__weakref__", "_made", "_trusted", "environ_key", "header", "key")
 
     def __init__(self, header: str = HEADER, *, trusted: bool = True) -> None:
         if not _TOKEN.fullmatch(header):
@@ -36,6 +37,21 @@ class RequestIds:
         self.key = header.lower().encode()
         self.environ_key = "HTTP_" + header.upper().replace("-", "_")
         self._trusted = trusted
+        self._made: list[str] = []
+        remake_after_fork(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the ids in stock, which the parent will use."""
+        self._made = []
+
+    def make(self) -> str:
+        """Return a new id: 32 hexadecimal digits from the kernel, fetched for a hundred requests at once. 0.1 us."""
+        try:
+            return self._made.pop()  # atomic, so that no two threads get the same
+        except IndexError:
+            digits = os.urandom(16 * 100).hex()
+            self._made = [digits[at : at + 32] for at in range(32, len(digits), 32)]
+            return digits[:32]
 
     def choose(self, offered: str | None) -> str:
         """Return the id for a request: `offered` if it is trusted and sound, else a new one.
@@ -44,11 +60,7 @@ class RequestIds:
         (anything but 1..128 of `A-Za-z0-9._-`) is never reflected and never logged.
         """
         if offered is None or not self._trusted:
-            return make_id()
+            return self.make()
         first = offered.partition(",")[0].strip()
-        return first if _SOUND.fullmatch(first) else make_id()
+        return first if _SOUND.fullmatch(first) else self.make()
 
-
-def make_id() -> str:
-    """Return a new id: 32 hexadecimal digits from the kernel, so that no two forked workers make the same. 0.5 us."""
-    return os.urandom(16).hex()
