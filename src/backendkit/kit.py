@@ -14,7 +14,7 @@ from backendkit.errors import Errors
 from backendkit.settings import Settings
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from backendkit.core.store import Store
 
@@ -51,7 +51,7 @@ class Kit:
         self.errors = Errors(format=http.error_format, docs_url=http.docs_url, clock=self.clock)
         self._given = store
         self._opened: Store | None = None
-        self._at_exit: weakref.finalize[[], Store] | None = None
+        self._at_exit: weakref.finalize[[], Kit] | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -124,11 +124,9 @@ class Kit:
         wanted = self.settings.store
         url = wanted.url.get_secret_value()
         memory = url.startswith("memory:")
-        options = (
-            {"max_entries": wanted.max_entries, "max_bytes": wanted.max_bytes}
-            if memory
-            else {"timeout": wanted.timeout, "connect_timeout": wanted.connect_timeout}
-        )
+        names = ("max_entries", "max_bytes") if memory else ("timeout", "connect_timeout")
+        # Only what was set: an option that is passed wins over one in the URL, a default should not.
+        options = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
         store = connect(url, clock=self.clock, hooks=self.hooks, **options)
         self._at_exit = weakref.finalize(self, store.close)
         return store

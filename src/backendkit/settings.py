@@ -16,15 +16,14 @@ from typing import Any, Literal, NamedTuple
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, Secret, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as UnreadableSettings
-
 from typing_extensions import override
 
 from backendkit.core.errors import AppError
@@ -88,13 +87,13 @@ class StoreSettings(_Group):
         "`rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`.",
     )
     timeout: float = Field(
-        default=0.5,
+        default=0.25,
         ge=0.001,
         le=60,
         description="Seconds that one operation may take, 0.001..60, after which its outcome is unknown.",
     )
     connect_timeout: float = Field(
-        default=0.5,
+        default=0.25,
         ge=0.001,
         le=60,
         description="Seconds that connecting may take, 0.001..60, after which the store counts as down.",
@@ -116,7 +115,7 @@ class StoreSettings(_Group):
     @classmethod
     def _has_scheme(cls, url: SecretUrl) -> SecretUrl:
         if "://" not in url.get_secret_value():
-            raise ValueError("must be a URL, like redis://localhost:6379/0")  # noqa: TRY003 - pydantic wants it
+            raise ValueError("must be a URL, like redis://localhost:6379/0")
         return url
 
 
@@ -170,7 +169,10 @@ class Settings(BaseModel):
 
     @classmethod
     def from_env(
-        cls, *, env_file: str | os.PathLike[str] | None = ".env", secrets_dir: str | os.PathLike[str] | None = None
+        cls,
+        *,
+        env_file: str | os.PathLike[str] | None = ".env",
+        secrets_dir: str | os.PathLike[str] | None = None,
     ) -> Settings:
         """Read the environment, `.env` and secret files.
 
@@ -292,7 +294,9 @@ def _fault(found: ErrorDetails) -> Fault:
     if kind == "extra_forbidden":
         rule = "is not a setting"
     value = found["input"]
-    plain = isinstance(value, str | int | float) and not _is_secret(names) and kind != "extra_forbidden"
+    plain = (
+        isinstance(value, str | int | float) and not _is_secret(names) and kind != "extra_forbidden"
+    )
     return Fault(PREFIX + "__".join(names), rule, repr(value)[:200] if plain else None)
 
 

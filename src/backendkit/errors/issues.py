@@ -39,8 +39,16 @@ _FORMATS = {
 }
 
 ISSUES: Mapping[str, tuple[str, str]] = {
-    **{kind: ("INVALID_TYPE", f"Must be {what}") for what, kinds in _TYPES.items() for kind in kinds.split()},
-    **{kind: ("INVALID_FORMAT", f"Must be a valid {what}") for what, kinds in _FORMATS.items() for kind in kinds.split()},
+    **{
+        kind: ("INVALID_TYPE", f"Must be {what}")
+        for what, kinds in _TYPES.items()
+        for kind in kinds.split()
+    },
+    **{
+        kind: ("INVALID_FORMAT", f"Must be a valid {what}")
+        for what, kinds in _FORMATS.items()
+        for kind in kinds.split()
+    },
     "missing": ("REQUIRED", "Is required"),
     "missing_argument": ("REQUIRED", "Is required"),
     "missing_keyword_only_argument": ("REQUIRED", "Is required"),
@@ -66,7 +74,10 @@ ISSUES: Mapping[str, tuple[str, str]] = {
     "finite_number": ("NOT_FINITE", "Must be a finite number"),
     "decimal_max_digits": ("TOO_PRECISE", "Must have at most {max_digits} digits"),
     "decimal_max_places": ("TOO_PRECISE", "Must have at most {decimal_places} decimals"),
-    "decimal_whole_digits": ("TOO_LARGE", "Must have at most {whole_digits} digits before the point"),
+    "decimal_whole_digits": (
+        "TOO_LARGE",
+        "Must have at most {whole_digits} digits before the point",
+    ),
     "string_pattern_mismatch": ("INVALID_FORMAT", "Does not have the right format"),
     "string_not_ascii": ("INVALID_FORMAT", "Must be ASCII text"),
     "url_scheme": ("INVALID_FORMAT", "Must be a URL that begins with {expected_schemes}"),

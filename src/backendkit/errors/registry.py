@@ -60,7 +60,16 @@ class Errors:
         InvalidArgument: two classes share a code, or a code is not UPPER_SNAKE, or a status not in 400..599.
     """
 
-    __slots__ = ("_accepted", "_clock", "_codes", "_formats", "_rules", "_second", "_targets")
+    __slots__ = (
+        "_accepted",
+        "_clock",
+        "_codes",
+        "_formats",
+        "_rules",
+        "_second",
+        "_targets",
+        "_vary",
+    )
 
     def __init__(
         self,
@@ -71,6 +80,7 @@ class Errors:
     ) -> None:
         self._clock = clock or SystemClock()
         self._formats = _formats(format, docs_url)
+        self._vary = (("Vary", "Accept"),) if len(self._formats) > 1 else ()
         self._accepted: dict[str | None, Format] = {}
         self._second: tuple[int, str] = (-1, "")
         self._targets: dict[type[BaseException], Callable[[Any], AppError | None]] = {
@@ -109,9 +119,7 @@ class Errors:
                     f"code of {name}", f"must be unique, and {other} has it", kind.code
                 )
 
-    def map(
-        self, foreign: type[E], target: Target[E], *, replace: bool = True
-    ) -> None:
+    def map(self, foreign: type[E], target: Target[E], *, replace: bool = True) -> None:
         """Have `foreign` exceptions, and subclasses without a nearer rule, told as `target`.
 
         Args:
@@ -162,10 +170,13 @@ class Errors:
         except Exception:  # noqa: BLE001 - a subclass may have made anything of its attributes
             error, status, more = _plain(error), _status(error), ()
             body = to_bytes(form.write(error, status, text_of(rid), self._timestamp()))
-        headers = (("Content-Type", form.media_type), ("Content-Length", str(len(body))))
-        if len(self._formats) > 1:
-            headers += (("Vary", "Accept"),)
-        return Rendered(status, headers + more, body)
+        headers = (
+            ("Content-Type", form.media_type),
+            ("Content-Length", str(len(body))),
+            *self._vary,
+            *more,
+        )
+        return Rendered(status, headers, body)
 
     def _rule(self, kind: type[BaseException]) -> Callable[[Any], AppError | None]:
         rule = self._rules.get(kind)
@@ -235,10 +246,14 @@ def _defined(kind: type[AppError]) -> Iterator[type[AppError]]:
 
 def _check(kind: type[AppError]) -> None:
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if not isinstance(kind.code, str) or not _CODE.fullmatch(kind.code):
-        raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", kind.code)
-    if not isinstance(kind.status, int) or not 400 <= kind.status <= 599:
-        raise InvalidArgument(f"status of {name}", "must be in 400..599", kind.status)
+    code, status = (
+        _attribute(kind, "code"),
+        _attribute(kind, "status"),
+    )  # whatever a subclass made of them
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        raise InvalidArgument(f"status of {name}", "must be in 400..599", status)
 
 
 def _itself(error: AppError) -> AppError:
@@ -306,7 +321,7 @@ def _plain(error: AppError) -> AppError:
     return plain
 
 
-def _attribute(error: AppError, name: str) -> object:
+def _attribute(error: AppError | type[AppError], name: str) -> object:
     try:
         return getattr(error, name)
     except Exception:  # noqa: BLE001 - a property may raise anything

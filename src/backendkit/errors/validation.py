@@ -63,7 +63,11 @@ def issues(
 
 def syntax_issue(message: str, offset: int) -> Detail:
     """Return the line for a body that is not JSON: an offset, for there is no field yet."""
-    return {"issue": f"Not valid JSON at character {offset}: {message}", "code": "INVALID_JSON", "in": "body"}
+    return {
+        "issue": f"Not valid JSON at character {offset}: {message}",
+        "code": "INVALID_JSON",
+        "in": "body",
+    }
 
 
 class _Line(NamedTuple):
@@ -105,12 +109,12 @@ def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
     return _Line(place, path, issue, code, union=len(path) < len(loc))
 
 
-def _real(loc: Sequence[object], node: Any, kind: str) -> Iterator[object]:
+def _real(loc: Sequence[Any], node: Any, kind: str) -> Iterator[object]:
     """Follow a location through the body; what is neither key nor index there is a type's name, and is left out."""
     for number, part in enumerate(loc):
-        if isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
+        if (isinstance(node, Mapping) and part in node) or (
+            isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
+        ):
             node = node[part]
         elif not (kind == "missing" and number == len(loc) - 1):
             continue
@@ -126,7 +130,9 @@ def _without_unions(lines: Iterable[_Line]) -> list[_Line]:
         if not line.union:
             plain.append(line)
         elif where in out:
-            out[where] = line._replace(issue="Matches none of the allowed types", code="INVALID_TYPE")
+            out[where] = line._replace(
+                issue="Matches none of the allowed types", code="INVALID_TYPE"
+            )
         else:
             out[where] = line
     return plain + list(out.values())
@@ -151,7 +157,9 @@ def _own_text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     """Return the text of a ValueError that the application raised."""
     if "error" in context:
         return _discreet(text_of(context["error"]) or OTHER, error.get("input"))
-    if "email" in text_of(error.get("msg")):  # pydantic's EmailStr, whose text quotes the address's parts
+    if "email" in text_of(
+        error.get("msg")
+    ):  # pydantic's EmailStr, whose text quotes the address's parts
         return "Must be a valid email address"
     return OTHER
 

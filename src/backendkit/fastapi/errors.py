@@ -81,9 +81,7 @@ class Handlers:
 
     async def tell(self, conn: HTTPConnection, exc: Exception) -> Response | None:
         """Answer with what the registry says, and report what nobody has named."""
-        rendered = self._errors.render(
-            exc, conn.headers.get("accept"), context.request_id()
-        )
+        rendered = self._errors.render(exc, conn.headers.get("accept"), context.request_id())
         if rendered.status == 500:
             if not self._answers or isinstance(conn, WebSocket):
                 raise exc

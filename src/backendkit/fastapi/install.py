@@ -78,16 +78,16 @@ def _frame_when_built(app: Starlette, kit: Kit, unhandled: Unhandled) -> None:
     app.build_middleware_stack = framed  # type: ignore[method-assign] # this one application's, no class's
 
 
-def _build(
-    app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], ASGIApp]
-) -> ASGIApp:
+def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], ASGIApp]) -> ASGIApp:
     """Build the stack with our handlers and frames in it; the application's own lists stay as they are."""
     kit.errors.adopt()
     http = kit.settings.http
     ids = RequestIds(http.request_id_header, trusted=http.trust_request_id)
     handlers, middleware = app.exception_handlers, app.user_middleware
     if Exception in handlers or 500 in handlers:
-        unhandled = "leave"  # the application has a handler of its own, which Starlette puts outermost
+        unhandled = (
+            "leave"  # the application has a handler of its own, which Starlette puts outermost
+        )
     options: Mapping[str, Any] = {"ids": ids, "unhandled": unhandled}
     ours = Handlers(kit.errors, answers=unhandled == "answer")
 
@@ -95,7 +95,7 @@ def _build(
         # Innermost, hence handed Starlette's own layer, which takes a handler for all exceptions only this way: one in
         # `exception_handlers` it moves outside of all middleware, and raises what that has answered.
         if isinstance(inner, ExceptionMiddleware) and unhandled != "leave":
-            inner.add_exception_handler(Exception, ours.tell)
+            inner.add_exception_handler(Exception, ours.tell)  # type: ignore[arg-type] # serves both kinds
         return inner
 
     try:

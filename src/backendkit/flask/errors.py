@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from flask import Flask, request
+from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -51,7 +51,7 @@ class Handlers:
     def tell_http(self, exc: HTTPException) -> ResponseReturnValue:
         """Answer what Flask or `abort` raised; a redirect, or a response passed to `abort`, goes out as it is."""
         if exc.response is not None or (exc.code or 0) < 400:
-            return exc  # type: ignore[return-value]  # a WSGI application, which Flask takes
+            return exc  # a WSGI application, which Flask takes
         if not isinstance(exc, InternalServerError):
             return self._response(exc)
         if exc.original_exception is None:  # `abort(500)`: nobody else logs it
@@ -74,7 +74,7 @@ class Handlers:
         if exc is not None and self._errors.render(exc).status == 500:
             report(exc, place(request.environ))
 
-    def _response(self, exc: BaseException) -> Any:
+    def _response(self, exc: BaseException) -> Response:
         rendered = self._errors.render(exc, request.headers.get("Accept"), context.request_id())
         if rendered.status > 500:
             note(self._errors.resolve(exc), place(request.environ))
@@ -108,7 +108,7 @@ def _malformed(exc: HTTPException) -> AppError | None:
 
 def _headers(exc: HTTPException) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in exc.get_headers(request.environ if request else None):
+    for name, value in exc.get_headers():
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     headers.pop("Content-Type", None)
     if "Allow" in headers:

@@ -1,9 +1,9 @@
 """Putting the kit into a Flask application, by public attributes of that one application.
 
-    WsgiFrame                names the request; answers what WSGI middleware, `after_request`, teardown raise
-      WSGI middleware
-        Flask                our error handlers, beside yours; `log_exception` reports once
-          views
+WsgiFrame                names the request; answers what WSGI middleware, `after_request`, teardown raise
+WSGI middleware
+Flask                our error handlers, beside yours; `log_exception` reports once
+views
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
     app.request_class = strict(app.request_class)
     http = kit.settings.http
     ids = RequestIds(http.request_id_header, trusted=http.trust_request_id)
-    app.wsgi_app = WsgiFrame(  # type: ignore[method-assign]  # as Flask's own documentation does
+    app.wsgi_app = WsgiFrame(  # type: ignore[method-assign,assignment]  # as Flask's documentation does
         app.wsgi_app, kit.errors, ids=ids, propagate=_propagates(app)
     )
 

@@ -38,8 +38,7 @@ def query(model: type[M]) -> M:
         ValidationFailed: they do not fit the model (422).
     """
     values = {
-        name: several if len(several) > 1 else several[0]
-        for name, several in request.args.lists()
+        name: several if len(several) > 1 else several[0] for name, several in request.args.lists()
     }
     try:
         return model.model_validate(values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from backendkit.core import context
-from backendkit.errors import Errors, Rendered, from_status
+from backendkit.errors import ClientDisconnected, Errors, Rendered, from_status
 from backendkit.errors.foreign import phrases
 from backendkit.http.body import checked
 from backendkit.http.ids import RequestIds
@@ -100,25 +100,36 @@ class AsgiFrame:
             await self._failed(original(caught), exchange, place(scope))
 
     async def _failed(self, exc: Exception, exchange: _Exchange, where: str) -> None:
-        """Answer `exc` if nothing has been, report it if nobody has handled it, or raise it."""
-        if exchange.started and exchange.nested:
-            raise exc
-        if exchange.replaced:
-            return  # a framework said what it had to say, and raises only to end the application
+        """Answer `exc`, and report it or raise it if nobody has handled it."""
+        if exchange.started:
+            self._late(exc, exchange, where)
+            return
         rendered = exchange.render(exc)
-        if exchange.started or rendered.status == 500:
-            if self.unhandled == "leave" or (self.unhandled == "reraise" and exchange.nested):
-                raise exc
-            if self.unhandled == "answer":
-                self.report(exc, where)
+        unhandled = rendered.status == 500
+        if unhandled and (
+            self.unhandled == "leave" or (self.unhandled == "reraise" and exchange.nested)
+        ):
+            raise exc
+        if unhandled and self.unhandled == "answer":
+            self.report(exc, where)
         elif rendered.status > 500:
             note(self.errors.resolve(exc), where)
-        if not exchange.started:
-            await exchange.answer(rendered)
-        # Else the status is out. A body that is complete was only followed by a failing background task; of one that
-        # is not, the server sees that its end is missing, and cuts the connection so that the client sees it too.
-        if self.unhandled == "reraise" and (exchange.late or rendered.status == 500):
+        await exchange.answer(rendered)
+        if unhandled and self.unhandled == "reraise":
             raise exc
+
+    def _late(self, exc: Exception, exchange: _Exchange, where: str) -> None:
+        """Report `exc`, for which there is no answer any more: the status is out.
+
+        If the body is complete, a background task has failed, and the client need not know. If it is not, the server
+        sees that its end is missing when the application returns, and cuts the connection so that the client sees it too.
+        """
+        if exchange.replaced:
+            return  # a framework has said what it had to say, and raises only to end the application
+        if exchange.nested or self.unhandled != "answer":
+            raise exc
+        if not isinstance(self.errors.resolve(exc), ClientDisconnected):
+            self.report(exc, where)
 
 
 class _Exchange:
@@ -131,7 +142,6 @@ class _Exchange:
         "_held",
         "_request",
         "_send",
-        "late",
         "nested",
         "replaced",
         "started",
@@ -144,7 +154,6 @@ class _Exchange:
         self._head = scope["method"] == "HEAD"
         self._headers: RawHeaders = scope["headers"]
         self.started = False
-        self.late = False
         self.replaced = False
         self.nested = nested
         self._frame = frame
@@ -154,7 +163,6 @@ class _Exchange:
 
     def render(self, exc: BaseException) -> Rendered:
         """Return what tells `exc` to this request's client."""
-        self.late = self.started
         accept = header(self._headers, b"accept")
         return self._frame.errors.render(exc, accept, self._request.id)
 

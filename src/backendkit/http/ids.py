@@ -63,4 +63,3 @@ class RequestIds:
             return self.make()
         first = offered.partition(",")[0].strip()
         return first if _SOUND.fullmatch(first) else self.make()
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, Protocol
 
 from backendkit.core.errors import AppError
@@ -58,7 +59,5 @@ def _to_sentry(exc: BaseException, _: str) -> None:
 
 
 def _complain(name: str) -> None:
-    try:
-        logger.warning("telling about an error failed in %s", name, exc_info=True)
-    except Exception:  # noqa: BLE001, S110 - nobody is left to tell
-        pass
+    with suppress(Exception):  # nobody is left to tell
+        logger.warning("telling about an error failed in %s", name, exc_info=sys.exc_info())
