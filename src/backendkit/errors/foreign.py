@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from itertools import islice
 
-from backendkit.errors.envelope import text_of
+from backendkit.errors.texts import text_of
 from backendkit.errors.tree import (
     AppError,
     BadRequest,
