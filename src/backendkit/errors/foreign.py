@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from itertools import islice
+from typing import cast
 
 from backendkit.errors.texts import text_of
 from backendkit.errors.tree import (
@@ -130,8 +131,8 @@ def _bare(status: int, headers: Mapping[str, str] | None) -> AppError:
 
 def _details(detail: object) -> list[Mapping[str, str]]:
     if isinstance(detail, Mapping):
-        pairs = islice(detail.items(), MOST_DETAILS)
+        pairs = islice(cast("Mapping[object, object]", detail).items(), MOST_DETAILS)
         return [{"field": text_of(name), "issue": text_of(value)} for name, value in pairs]
     if isinstance(detail, list | tuple):
-        return [{"issue": text_of(value)} for value in detail[:MOST_DETAILS]]
+        return [{"issue": text_of(value)} for value in cast("list[object]", detail)[:MOST_DETAILS]]
     return [{"issue": text_of(detail)}]

@@ -336,7 +336,8 @@ def _written(form: Format, told: Told) -> tuple[Format, bytes]:
 
 def _check(kind: type[AppError]) -> None:
     name = f"{kind.__module__}.{kind.__qualname__}"
-    code, status = attribute(kind, "code"), attribute(kind, "status")
+    code: object = attribute(kind, "code")
+    status: object = attribute(kind, "status")
     if not isinstance(code, str) or not CODE.fullmatch(code):
         raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
     if not isinstance(status, int) or not 400 <= status <= 599:

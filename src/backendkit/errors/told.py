@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from backendkit.core.errors import AppError, Detail
 from backendkit.errors.templates import fields
@@ -76,8 +77,9 @@ def tell_plainly(error: AppError, request_id: str, timestamp: str) -> Told:
     plain = AppError()
     plain.status = status_of(error)
     code = attribute(error, "code")
-    if isinstance(code, str) and CODE.fullmatch(code):
-        plain.code = text_of(str.__str__(code))
+    named = CODE.fullmatch(code) if isinstance(code, str) else None
+    if named is not None:
+        plain.code = named.group()  # not `str(code)`, which a subclass of `str` may make to raise
         text = attribute(error, "text")
         plain.message = plain.message if text is None else text_of(text)
     plain.details = plain_lines(attribute(error, "details"))
@@ -98,7 +100,7 @@ def status_of(error: AppError) -> int:
     status = attribute(error, "status")
     if not isinstance(status, int):
         return 500
-    number = int.__add__(status, 0)  # a plain one, whatever a subclass of int makes of comparing
+    number = int.__int__(status)  # a plain one, whatever a subclass makes of comparing
     return number if 400 <= number <= 599 else 500
 
 
@@ -150,8 +152,9 @@ def _plain_value(value: object) -> bool | int | float | str | None:
 def _plain_details(details: object) -> Iterable[dict[str, str]]:
     if not isinstance(details, list | tuple):
         return
-    for detail in details[:100]:
+    for detail in cast("list[object]", details)[:100]:
         if isinstance(detail, Mapping):
-            yield {text_of(name): text_of(value) for name, value in list(detail.items())[:20]}
+            pairs = islice(cast("Mapping[object, object]", detail).items(), 20)
+            yield {text_of(name): text_of(value) for name, value in pairs}
         else:
             yield {"issue": text_of(detail)}
