@@ -28,7 +28,7 @@ class Documented(Conflict):
     retryable = True
 
 
-class Silent(AppError):
+class Silent(AppError):  # noqa: D101 - without one on purpose
     code = "TEST_SILENT"
     status = 499
 
@@ -69,7 +69,9 @@ def test_what_is_told_as_an_internal_error_is_not_listed(catalogue: Catalogue, c
 def test_classes_defined_since_are_listed() -> None:
     """An application's modules are often imported after its registry was built."""
     errors = Errors()
-    late = type("Late", (AppError,), {"code": "TEST_LATE", "__module__": __name__, "__doc__": "So late."})
+    late = type(
+        "Late", (AppError,), {"code": "TEST_LATE", "__module__": __name__, "__doc__": "So late."}
+    )
     assert "So late." in [entry.description for entry in errors.catalogue().entries]
     late.__qualname__ = "<locals>.Late"
 
@@ -77,7 +79,10 @@ def test_classes_defined_since_are_listed() -> None:
 def test_json_is_read_back(catalogue: Catalogue) -> None:
     """Client generators read it."""
     listed = json.loads(catalogue.to_json())["errors"]
-    assert tuple(Entry(**{**e, "parameters": tuple(e["parameters"])}) for e in listed) == catalogue.entries
+    assert (
+        tuple(Entry(**{**e, "parameters": tuple(e["parameters"])}) for e in listed)
+        == catalogue.entries
+    )
 
 
 def test_markdown_is_a_table_per_status(catalogue: Catalogue) -> None:

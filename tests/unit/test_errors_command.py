@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     """A user's module in the current directory; its name and code are this test's own."""
     name = "shop_" + "".join(c if c.isalnum() else "_" for c in request.node.name).lower()
     code = MODULE.replace("{name}", str(abs(hash(name))))
-    code = code.replace("class Sold", f"class Sold_{abs(hash(name))}").replace("Errors(Sold)", "Errors()")
+    code = code.replace("class Sold", f"class Sold_{abs(hash(name))}").replace(
+        "Errors(Sold)", "Errors()"
+    )
     (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -43,14 +46,18 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 
 @pytest.mark.parametrize("path", ["errors", "kit", "kit.errors", "make", "Kit"])
-def test_an_application_is_found_by_name(shop: str, path: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_an_application_is_found_by_name(
+    shop: str, path: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     """An Errors, a kit, or what makes one."""
     assert main(["errors", "--app", f"{shop}:{path}"]) == 0
     listed = json.loads(capsysbinary.readouterr().out)["errors"]
     assert "Sölde" in [entry["message"] for entry in listed]
 
 
-def test_without_an_application_the_librarys_own_are_listed(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_without_an_application_the_librarys_own_are_listed(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
     """To see what is there already."""
     assert main(["errors"]) == 0
     assert "NOT_FOUND" in [e["code"] for e in json.loads(capsysbinary.readouterr().out)["errors"]]
@@ -88,7 +95,9 @@ def test_a_file_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ("json:loads.no_such", "there is no 'no_such'"),
     ],
 )
-def test_what_is_not_there_is_told(target: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there_is_told(
+    target: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In one line, with the status of a wrong command line."""
     assert main(["errors", "--app", target]) == 2
     error = capsys.readouterr().err
@@ -96,7 +105,9 @@ def test_what_is_not_there_is_told(target: str, complaint: str, capsys: pytest.C
     assert error.count("\n") == 1
 
 
-def test_a_module_that_misses_another_says_so_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_misses_another_says_so_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise a missing dependency would look like a misspelt name."""
     (tmp_path / "shop_without.py").write_text("import no_such_dependency\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -126,3 +137,8 @@ def test_it_runs_as_a_module() -> None:
         [sys.executable, "-m", "backendkit.cli", "errors"], capture_output=True, check=True
     )
     assert json.loads(done.stdout)["errors"]
+
+
+def test_importing_it_runs_nothing() -> None:
+    """Documentation tools import every module."""
+    import_module("backendkit.cli.__main__")

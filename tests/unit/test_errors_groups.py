@@ -66,12 +66,20 @@ def test_several_validation_failures_are_one(errors: Errors) -> None:
 def test_of_several_known_errors_the_most_severe_is_told(errors: Errors) -> None:
     """By status; the first among equals."""
     worst = ServiceUnavailable()
-    assert errors.resolve(group(NotFound(), worst, ValidationFailed(), ServiceUnavailable())) is worst
+    assert (
+        errors.resolve(group(NotFound(), worst, ValidationFailed(), ServiceUnavailable())) is worst
+    )
 
 
 @pytest.mark.parametrize(
     "unknown",
-    [ZeroDivisionError(), AppError(), InvalidArgument("a", "b", 1), KeyboardInterrupt(), asyncio.CancelledError()],
+    [
+        ZeroDivisionError(),
+        AppError(),
+        InvalidArgument("a", "b", 1),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+    ],
 )
 def test_an_unknown_one_wins(errors: Errors, unknown: BaseException) -> None:
     """Over errors that are more severe by number, too: nobody has foreseen it."""
@@ -98,7 +106,9 @@ def test_depth_and_width_are_no_trouble(errors: Errors) -> None:
     assert type(errors.resolve(found)) is NotFound
     assert type(errors.resolve(group(*(NotFound() for _ in range(MOST_LEAVES))))) is NotFound
     assert type(errors.resolve(group(*(NotFound() for _ in range(MOST_LEAVES + 1))))) is AppError
-    while isinstance(found, BaseExceptionGroup):  # or the interpreter would take it apart recursively
+    while isinstance(
+        found, BaseExceptionGroup
+    ):  # or the interpreter would take it apart recursively
         found = found.exceptions[0]  # type: ignore[assignment]  # the last one is a leaf
 
 
@@ -107,6 +117,7 @@ class Hollow(ExceptionGroup[Exception]):
 
     @property
     def exceptions(self) -> Sequence[Exception]:  # type: ignore[override]  # wrong on purpose
+        """Nothing."""
         return ()
 
 

@@ -60,7 +60,9 @@ def test_a_chain_drops_what_introduces_a_subtag() -> None:
     )
 
 
-tags = st.lists(st.sampled_from(["de", "CH", "x", "1996", "fr"]), min_size=1, max_size=4).map("-".join)
+tags = st.lists(st.sampled_from(["de", "CH", "x", "1996", "fr"]), min_size=1, max_size=4).map(
+    "-".join
+)
 weights = st.sampled_from(["", ";q=0", ";q=0.5", ";q=1", ";q=0.123", "; q = 0.5", ";q=7", ";q="])
 
 
@@ -75,15 +77,7 @@ def test_the_choice_is_that_of_a_plain_reading_of_the_rules(
 
 
 def _model(header: str, offers: dict[str, str]) -> str:
-    ranges: dict[str, float] = {}
-    for part in header.lower().split(","):
-        name, *params = (piece.strip() for piece in part.split(";"))
-        quality = 1.0
-        for param in params:
-            if param.split("=")[0].strip() == "q":
-                text = param.split("=", 1)[1].strip()
-                quality = float(text) if text in {"0", "1", "0.5", "0.123"} else 0.0
-        ranges[name] = quality
+    ranges = dict(map(_read, header.lower().split(",")))
     for quality in sorted({q for q in ranges.values() if q > 0}, reverse=True):
         for name in [name for name, q in ranges.items() if q == quality]:
             tag = name
@@ -95,6 +89,16 @@ def _model(header: str, offers: dict[str, str]) -> str:
                 if len(tag.rpartition("-")[2]) == 1:
                     tag = tag.rpartition("-")[0]
     return "en"
+
+
+def _read(part: str) -> tuple[str, float]:
+    name, *params = (piece.strip() for piece in part.split(";"))
+    quality = 1.0
+    for param in params:
+        if param.split("=")[0].strip() == "q":
+            text = param.split("=", 1)[1].strip()
+            quality = float(text) if text in {"0", "1", "0.5", "0.123"} else 0.0
+    return name, quality
 
 
 @given(st.text(max_size=60))
@@ -114,14 +118,23 @@ def test_a_quality_is_read_by_the_letter(text: str, quality: float) -> None:
     assert weighed(text) == ("a", quality)
 
 
-media = st.sampled_from(["application/json", "application/problem+json", "application/*", "*/*", "text/html"])
+media = st.sampled_from(
+    ["application/json", "application/problem+json", "application/*", "*/*", "text/html"]
+)
 
 
 @given(st.lists(st.tuples(media, weights), max_size=5))
 def test_the_format_is_that_of_a_plain_reading_of_the_rules(parts: list[tuple[str, str]]) -> None:
     """The most specific range decides a format's quality, and the best quality decides the format."""
     header = ",".join(name + weight for name, weight in parts)
-    qualities = {";q=0": 0.0, ";q=0.5": 0.5, "; q = 0.5": 0.5, ";q=0.123": 0.123, ";q=7": 0.0, ";q=": 0.0}
+    qualities = {
+        ";q=0": 0.0,
+        ";q=0.5": 0.5,
+        "; q = 0.5": 0.5,
+        ";q=0.123": 0.123,
+        ";q=7": 0.0,
+        ";q=": 0.0,
+    }
     ranges = {name: qualities.get(weight, 1.0) for name, weight in parts}
     offers = ["application/json", "application/problem+json"]
     quality = {

@@ -99,9 +99,7 @@ def test_a_region_overrides_its_language(errors: Errors) -> None:
 
 def test_a_problem_is_translated_as_well(errors: Errors) -> None:
     """Its `detail` is the message; `title` and `code` stay."""
-    rendered = errors.render(
-        NotFound(), accept="application/problem+json", accept_language="fr"
-    )
+    rendered = errors.render(NotFound(), accept="application/problem+json", accept_language="fr")
     assert json.loads(rendered.body)["detail"] == "Introuvable"
     assert json.loads(rendered.body)["title"] == "Not found"
 
@@ -154,7 +152,11 @@ def test_issues_are_translated_by_sentence_then_by_code(errors: Errors) -> None:
         "age": "Must be at least 18",
     }
     assert dict(rendered.headers)["Content-Language"] == "de, en"
-    assert {line["code"] for line in told(rendered)["details"]} == {"TOO_SHORT", "REQUIRED", "TOO_SMALL"}
+    assert {line["code"] for line in told(rendered)["details"]} == {
+        "TOO_SHORT",
+        "REQUIRED",
+        "TOO_SMALL",
+    }
 
 
 def test_plain_lines_are_translated_by_code(errors: Errors) -> None:
@@ -174,7 +176,10 @@ def test_the_default_language_may_reword_and_add() -> None:
     )
     assert told(errors.render(NotFound()))["message"] == "Nothing here"
     error = ValidationFailed(details=[{"issue": "odd", "code": "SEAT_ODD"}])
-    assert told(errors.render(error, accept_language="de"))["details"][0]["issue"] == "Muss gerade sein"
+    assert (
+        told(errors.render(error, accept_language="de"))["details"][0]["issue"]
+        == "Muss gerade sein"
+    )
     assert told(errors.render(error))["details"][0]["issue"] == "Must be even"
 
 
@@ -195,7 +200,7 @@ def faults_of(messages: Any, **options: Any) -> list[tuple[str, str, str]]:
     for fault in caught.value.faults:
         assert fault.language in str(caught.value)
         assert fault.rule in str(caught.value)
-    return [tuple(fault) for fault in caught.value.faults]
+    return [(fault.language, fault.key, fault.rule) for fault in caught.value.faults]
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -209,7 +214,10 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
                     "GONE": "{",
                     "ZZZ": "x",
                 },
-                "issues": {"TOO_SHORT": "mindestens {min_length}", "Must be at least {ge}": "ab {gt}"},
+                "issues": {
+                    "TOO_SHORT": "mindestens {min_length}",
+                    "Must be at least {ge}": "ab {gt}",
+                },
             }
         }
     )
@@ -264,7 +272,10 @@ def test_many_headers_do_not_fill_memory(errors: Errors) -> None:
     """The header is the client's to choose."""
     for number in range(1000):
         errors.render(NotFound(), accept_language=f"de;q=0.{number:03}")
-    assert told(errors.render(NotFound(), accept_language="de" + "," * 400))["message"] == "Nicht gefunden"
+    assert (
+        told(errors.render(NotFound(), accept_language="de" + "," * 400))["message"]
+        == "Nicht gefunden"
+    )
     messages = errors._messages
     assert messages is not None
     assert len(messages._chosen) <= 256
@@ -289,14 +300,23 @@ class Hostile:
 
 
 hostile = st.one_of(
-    st.text(), st.floats(), st.none(), st.builds(Hostile), st.integers(), st.just("\ud800"), st.just([[]])
+    st.text(),
+    st.floats(),
+    st.none(),
+    st.builds(Hostile),
+    st.integers(),
+    st.just("\ud800"),
+    st.just([[]]),
 )
 
 
 @given(
     st.text(max_size=30) | st.sampled_from(["de", "fr", "de-AT;q=0.5,*"]),
     st.dictionaries(st.sampled_from(["seat", "row", "x"]), hostile),
-    st.lists(st.dictionaries(st.sampled_from(["field", "issue", "code"]), hostile, max_size=3), max_size=3),
+    st.lists(
+        st.dictionaries(st.sampled_from(["field", "issue", "code"]), hostile, max_size=3),
+        max_size=3,
+    ),
     st.sampled_from(["REQUIRED", "TOO_SHORT", "X"]) | hostile,
 )
 def test_translating_never_raises(header: str, params: Any, details: Any, code: Any) -> None:

@@ -39,7 +39,12 @@ def flat(told: Told) -> Mapping[str, object]:
 
 def listed(told: Told) -> Mapping[str, object]:
     """The second."""
-    first = {"code": told.code, "title": told.message, "params": told.params, "retry": told.retryable}
+    first = {
+        "code": told.code,
+        "title": told.message,
+        "params": told.params,
+        "retry": told.retryable,
+    }
     return {"errors": [first, *told.details]}
 
 
@@ -83,7 +88,10 @@ def test_accept_chooses_the_format() -> None:
     errors = Errors()
     for accept in ("application/problem+json", "application/problem+json, */*;q=0.1"):
         for _ in range(2):
-            assert dict(errors.render(NotFound(), accept).headers)["Content-Type"] == accept.split(",")[0]
+            assert (
+                dict(errors.render(NotFound(), accept).headers)["Content-Type"]
+                == accept.split(",")[0]
+            )
     for number in range(600):
         errors.render(NotFound(), f"a/b;q=0.{number}")
     errors.render(NotFound(), "a/b," * 80)
@@ -106,9 +114,18 @@ def test_headers_are_those_that_can_be_sent() -> None:
     """No line can be broken, no body mislabelled."""
     error = RateLimited(
         retry_after=1.2,
-        headers={"X-A": " b ", "Content-Length": "5", "Retry-After": "9", "B\n": "c", "X-C": "d\r\ne: f"},
+        headers={
+            "X-A": " b ",
+            "Content-Length": "5",
+            "Retry-After": "9",
+            "B\n": "c",
+            "X-C": "d\r\ne: f",
+        },
     )
-    assert Errors(format="envelope").render(error).headers[2:] == (("Retry-After", "2"), ("X-A", "b"))
+    assert Errors(format="envelope").render(error).headers[2:] == (
+        ("Retry-After", "2"),
+        ("X-A", "b"),
+    )
     assert Errors(format="envelope").render(RateLimited(retry_after=float("nan"))).headers[2:] == ()
     assert dict(Errors().render(Unauthorized()).headers)["WWW-Authenticate"] == "Bearer"
 
@@ -213,7 +230,12 @@ def test_a_shape_with_a_list_of_errors() -> None:
     body = Errors(Full, shape=listed).render(Full(what=b"x", secret=1, details=details)).body
     assert json.loads(body) == {
         "errors": [
-            {"code": "TEST_FULL", "title": "b'x' is full", "params": {"what": "b'x'"}, "retry": True},
+            {
+                "code": "TEST_FULL",
+                "title": "b'x' is full",
+                "params": {"what": "b'x'"},
+                "retry": True,
+            },
             {"field": "a", "issue": "b"},
         ]
     }
@@ -222,7 +244,10 @@ def test_a_shape_with_a_list_of_errors() -> None:
 def test_a_shape_may_have_a_type_of_its_own() -> None:
     """JSON:API has one; a problem of one's own replaces ours."""
     errors = Errors(shape=Shape(listed, "application/vnd.api+json"))
-    assert dict(errors.render(NotFound(), "application/vnd.api+json").headers)["Content-Type"] == "application/vnd.api+json"
+    assert (
+        dict(errors.render(NotFound(), "application/vnd.api+json").headers)["Content-Type"]
+        == "application/vnd.api+json"
+    )
     own = Errors(shape=Shape(flat, "application/problem+json"))
     rendered = own.render(NotFound(), "application/json")
     assert rendered.body.startswith(b'{"status_code":404')
@@ -244,7 +269,9 @@ def test_a_shape_that_fails_is_refused_at_once(body: Any) -> None:
         Errors(shape=body)
 
 
-@pytest.mark.parametrize("media_type", ["", "json", "Application/JSON", "a/b; c=d", "a/b\n", "text/html "])
+@pytest.mark.parametrize(
+    "media_type", ["", "json", "Application/JSON", "a/b; c=d", "a/b\n", "text/html "]
+)
 def test_a_shape_has_a_plain_type(media_type: str) -> None:
     """It is compared with what clients accept, and goes into a header."""
     with pytest.raises(InvalidArgument, match="media_type"):
@@ -328,6 +355,7 @@ class EvilDict(dict[str, str]):
     """A mapping that cannot be read."""
 
     def items(self) -> Any:
+        """Not these."""
         raise RuntimeError
 
 
@@ -361,7 +389,17 @@ anything = st.one_of(
     st.just("\ud800"),
     st.just("x\r\ny"),
 )
-ATTRIBUTES = ("code", "status", "message", "details", "params", "headers", "retry_after", "retryable", "reason")
+ATTRIBUTES = (
+    "code",
+    "status",
+    "message",
+    "details",
+    "params",
+    "headers",
+    "retry_after",
+    "retryable",
+    "reason",
+)
 
 REGISTRIES = {
     "envelope": Errors(params=True),
@@ -369,7 +407,10 @@ REGISTRIES = {
     "flat": Errors(shape=flat),
     "listed": Errors(shape=listed),
     "failure": Errors(shape=failure),
-    "german": Errors(params=True, messages={"de": {"errors": {"NOT_FOUND": "Weg"}, "issues": {"REQUIRED": "Fehlt"}}}),
+    "german": Errors(
+        params=True,
+        messages={"de": {"errors": {"NOT_FOUND": "Weg"}, "issues": {"REQUIRED": "Fehlt"}}},
+    ),
 }
 
 
@@ -381,7 +422,11 @@ REGISTRIES = {
     st.sampled_from([None, "de", "\ud800"]),
 )
 def test_whatever_an_error_is_made_of_it_can_be_told(
-    attributes: dict[str, Any], kind: type[AppError], name: str, accept: str | None, language: str | None
+    attributes: dict[str, Any],
+    kind: type[AppError],
+    name: str,
+    accept: str | None,
+    language: str | None,
 ) -> None:
     """The last line of defence has nobody behind it."""
     error = kind()
@@ -393,9 +438,9 @@ def test_whatever_an_error_is_made_of_it_can_be_told(
     json.loads(rendered.body.decode())
     headers = dict(rendered.headers)
     assert headers["Content-Length"] == str(len(rendered.body))
-    for name, value in rendered.headers:
-        assert name.isascii()
-        assert not set("\r\n\0") & set(name + value)
+    for header, value in rendered.headers:
+        assert header.isascii()
+        assert not set("\r\n\0") & set(header + value)
 
 
 class Property(AppError):
@@ -415,13 +460,25 @@ def test_an_error_of_which_nothing_can_be_read_is_told() -> None:
         assert registry.render(Property.__new__(Property)).status == 500
 
 
-@pytest.mark.parametrize("exc", [KeyboardInterrupt(), SystemExit(3), GeneratorExit(), KeyError("dsn=secret")])
+@pytest.mark.parametrize(
+    "exc", [KeyboardInterrupt(), SystemExit(3), GeneratorExit(), KeyError("dsn=secret")]
+)
 def test_what_nobody_has_foreseen_says_nothing(exc: BaseException) -> None:
     """Neither its text nor its class."""
     rendered = Errors().render(exc)
     assert rendered.status == 500
     assert b"secret" not in rendered.body
     assert type(exc).__name__.encode() not in rendered.body
+
+
+@pytest.mark.parametrize("details", [EvilList([1]), [EvilDict(a="b")], 5, Evil()], ids=list("abcd"))
+def test_details_that_cannot_be_read_are_left_out(details: Any) -> None:
+    """The rest of the error is told."""
+    error = NotFound(details=())
+    error.details = details
+    for name in ("envelope", "failure"):
+        told = json.loads(REGISTRIES[name].render(error).body)["error"]
+        assert (told["code"], told["details"]) == ("NOT_FOUND", [])
 
 
 def test_an_http_error_keeps_what_it_was_given() -> None:

@@ -106,10 +106,7 @@ def test_reading_back_never_invents(literals: list[str], values: list[str]) -> N
     text = fill(template, params)
     assert text is not None
     found = read_back(template, text)
-    readings = [
-        reading
-        for reading in _readings([literals[0], *literals[1:]], text)
-    ]
+    readings = _readings(literals, text)
     if text == template:
         assert found == {}
     elif len(readings) == 1:
@@ -127,9 +124,7 @@ def _readings(literals: list[str], text: str) -> list[tuple[str, ...]]:
     if not rest:
         return [()] if not text else []
     return [
-        (text[:end], *more)
-        for end in range(len(text) + 1)
-        for more in _readings(rest, text[end:])
+        (text[:end], *more) for end in range(len(text) + 1) for more in _readings(rest, text[end:])
     ]
 
 

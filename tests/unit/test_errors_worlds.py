@@ -117,13 +117,19 @@ def test_an_error_makes_the_round_trip_through_grpc() -> None:
     error = Sold(seat=12, who="Ann", details=LINES, retry_after=1.5)
     back = from_grpc(to_grpc(error, ERRORS, domain="x.dev", request_id="r"), ERRORS)
     assert type(back) is Sold
-    assert (back.params, back.details, back.retry_after) == ({"seat": "12", "who": "Ann"}, LINES, 1.5)
+    assert (back.params, back.details, back.retry_after) == (
+        {"seat": "12", "who": "Ann"},
+        LINES,
+        1.5,
+    )
     assert back.text == error.text
     assert "TEST_SOLD" in back.reason
     assert type(from_grpc(to_grpc(error, ERRORS, domain="x.dev"))) is Sold
 
 
-@pytest.mark.parametrize("kind", [k for k in ERRORS.kinds.values() if k.__module__.startswith("backendkit")])
+@pytest.mark.parametrize(
+    "kind", [k for k in ERRORS.kinds.values() if k.__module__.startswith("backendkit")]
+)
 def test_every_class_makes_the_round_trip(kind: type[AppError]) -> None:
     """Through both worlds, save those that are told as an internal error."""
     error = kind.__new__(kind)
@@ -142,6 +148,7 @@ def test_every_class_makes_the_round_trip(kind: type[AppError]) -> None:
         ({"code": 14, "details": [{"@type": "x.ErrorInfo", "reason": "UPSTREAM_ERROR"}]}, UpstreamError, "UPSTREAM_ERROR"),
         ({"code": 99}, AppError, "UNKNOWN"),
         ({"code": "5"}, AppError, "UNKNOWN"),
+        ({"code": 3, "details": [{"@type": "a.BadRequest", "fieldViolations": [{}, 5]}]}, AppError, "INVALID_ARGUMENT"),
         ({}, AppError, "UNKNOWN"),
         ({"code": 8, "details": [5, {"@type": 5}, {"@type": "a.RetryInfo", "retryDelay": "x"}]}, RateLimited, "RESOURCE_EXHAUSTED"),
         ({"code": 3, "details": [{"@type": "a.ErrorInfo", "reason": "lower", "metadata": 5}]}, AppError, "INVALID_ARGUMENT"),
@@ -182,7 +189,10 @@ def test_graphqls_names_lead_back() -> None:
     error = from_graphql(to_graphql(Sold(seat="1", who="Ann"), ERRORS), ERRORS)
     assert type(error) is Sold
     assert error.params == {"seat": "1", "who": "Ann"}
-    assert type(from_graphql({"message": "m", "extensions": {"code": "UNAUTHENTICATED"}})) is Unauthorized
+    assert (
+        type(from_graphql({"message": "m", "extensions": {"code": "UNAUTHENTICATED"}}))
+        is Unauthorized
+    )
 
 
 @pytest.mark.parametrize(
@@ -230,7 +240,9 @@ class Odd(AppError):
 @pytest.mark.parametrize("params", [5, {"x": float("nan")}, {"x": object()}, None])
 @pytest.mark.parametrize("details", [None, 5, [5], [{"field": 5}]])
 @pytest.mark.parametrize("retry_after", [None, "x", float("inf"), -3])
-def test_an_error_that_is_odd_is_told_all_the_same(params: Any, details: Any, retry_after: Any) -> None:
+def test_an_error_that_is_odd_is_told_all_the_same(
+    params: Any, details: Any, retry_after: Any
+) -> None:
     """By both, as JSON."""
     error = Odd()
     error.params, error.details, error.retry_after = params, details, retry_after

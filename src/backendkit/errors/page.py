@@ -115,7 +115,7 @@ def _spans(paragraph: str) -> str:
 
 
 def _example(entry: Entry) -> str:
-    error = {
+    error: dict[str, object] = {
         "code": entry.code,
         "message": entry.message,
         "details": [],

@@ -63,9 +63,12 @@ def public(error: AppError) -> Iterator[tuple[str, Any]]:
 
 def tell(error: AppError, request_id: str, timestamp: str, language: Language | None) -> Told:
     """Read an error; may raise anything where its attributes are not what they should be."""
-    code, text, details = error.code, error.text, error.details
-    if not (isinstance(code, str) and isinstance(text, str)):  # pyright: ignore[reportUnnecessaryIsInstance]  # a subclass may say otherwise
+    code, text = cast("tuple[object, object]", (error.code, error.text))
+    if not (
+        isinstance(code, str) and isinstance(text, str)
+    ):  # a subclass may have made anything of them
         raise TypeError("code and message must be texts")
+    details: Sequence[Detail] = error.details
     tags = None
     if language is not None:
         text, details, tags = language.tell(error, text)
