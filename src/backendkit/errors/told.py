@@ -69,6 +69,8 @@ def tell(error: AppError, request_id: str, timestamp: str, language: Language | 
     ):  # a subclass may have made anything of them
         raise TypeError("code and message must be texts")
     details: Sequence[Detail] = error.details
+    if not isinstance(cast("object", details), list):  # clients were promised one
+        details = plain_lines(details)
     tags = None
     if language is not None:
         text, details, tags = language.tell(error, text)
