@@ -267,6 +267,7 @@ def test_a_remote_service_cannot_raise_what_means_our_own_fault(code: str) -> No
         ("application/json", b'{"error": {"code": "GONE", "message": NaN}}'),
         ("application/json", b'{"error": {"code": "GONE", "x": ' + b"9" * 5000 + b"}}"),
         ("application/json", b'{"error": {"code": "GONE", "x": 1e999}}'),
+        ("application/json", b'{"error": {"code": "GONE", "x": ' + b"9" * 200 + b"}}"),
         ("application/json", b"[" * 100_000),
         ("application/json", b'{"a":' * 100_000),
         ("application/json", b"\xff\xfe{}"),
@@ -300,6 +301,22 @@ def test_hostile_members_are_dropped() -> None:
     assert back.text == "\ufffdx"
     assert back.details == [{"field": "\ufffd"}, {"issue": "ok"}]
     assert back.reason == "remote answered 422 VALIDATION_ERROR"
+
+
+def test_a_service_cannot_add_parameters() -> None:
+    """A class's constructor is called with them; only those that its message names are its own."""
+    sent = {
+        "row": 7,
+        "hall": "B",
+        "reason": "x",
+        "headers": {"a": "b"},
+        "retry_after": 5,
+        "evil": 1,
+    }
+    back = made(answer(409, "TEST_ROW_FULL", params=sent))
+    assert type(back) is RowFull
+    assert back.params == {"row": 7, "hall": "B"}
+    assert (back.headers, back.retry_after) == ({}, None)
 
 
 def test_a_message_that_is_no_text_leaves_the_classs_own() -> None:
