@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import RedisError
 
 from backendkit.core.clock import SECOND_US
-from backendkit.core.errors import StoreClosed
+from backendkit.core.errors import NotSent, StoreClosed
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.stores.redis.address import Address
@@ -58,7 +58,10 @@ class AsyncRedisStore:
         raw: Raw | None = None
         if address is not None:
             payload = shared.pack(operation)
-            raw = await self.lane(address, operation, payload).submit(payload)
+            hurry_us = shared.hurry_us()
+            if hurry_us is not None and hurry_us <= 0:
+                raise NotSent("the deadline has passed")
+            raw = await self.lane(address, operation, payload).submit(payload, left_us=hurry_us)
             if type(raw) is list:
                 return operation.read(raw)
         carrier = _AwaitingCarrier(self, shared)
@@ -152,18 +155,33 @@ class _AwaitingCarrier:
 
     __slots__ = ("_face", "_shared")
 
+    blocks = False
+
     def __init__(self, face: AsyncRedisStore, shared: Shared) -> None:
         self._face = face
         self._shared = shared
 
     async def exchange(
-        self, operation: Operation[Any], address: Address, payload: bytes, *, skip: int = 0
+        self,
+        operation: Operation[Any],
+        address: Address,
+        payload: bytes,
+        due_us: int,
+        *,
+        skip: int = 0,
     ) -> Raw:
-        return await self._face.lane(address, operation, payload).submit(payload, skip=skip)
+        left_us = due_us - self._shared.time.mono_us()
+        if left_us <= 0:
+            return NotSent("the deadline has passed")
+        lane = self._face.lane(address, operation, payload)
+        return await lane.submit(payload, skip=skip, left_us=left_us)
 
     async def command(self, dial: Dial, address: Address, due_us: int, *words: str) -> Any:
-        if dial.tls is not None and not dial.tls.built:
-            await asyncio.to_thread(dial.tls.context)
+        try:
+            if dial.tls is not None and not dial.tls.built:
+                await asyncio.to_thread(dial.tls.context)
+        except OSError as error:  # a file that is not there or holds no certificate
+            raise unanswered(address, error) from error
         connection = dial.streaming(address)
         try:
             async with asyncio.timeout(max(due_us - self._shared.time.mono_us(), 0) / SECOND_US):
@@ -173,7 +191,7 @@ class _AwaitingCarrier:
         except (RedisError, TimeoutError) as error:
             raise unanswered(address, error) from error
         finally:
-            await connection.disconnect(nowait=True)
+            connection.abort()
 
     async def wait(self, us: int) -> None:
         await self._shared.time.sleep_async(us)
