@@ -175,6 +175,7 @@ def test_the_default_language_may_reword_and_add() -> None:
         }
     )
     assert told(errors.render(NotFound()))["message"] == "Nothing here"
+    assert told(errors.render(NotFound(), accept_language="de"))["message"] == "Nothing here"
     error = ValidationFailed(details=[{"issue": "odd", "code": "SEAT_ODD"}])
     assert (
         told(errors.render(error, accept_language="de"))["details"][0]["issue"]
@@ -231,6 +232,12 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     assert len(found) == 5
 
 
+def test_a_code_has_only_the_parameters_of_all_its_sentences() -> None:
+    """TOO_SMALL is "greater than {gt}" and "at least {ge}": neither is there for sure."""
+    found = faults_of({"de": {"issues": {"TOO_SMALL": "Mindestens {ge}", "TOO_LARGE": "Zu groß"}}})
+    assert [(key, "{ge}" in rule) for _, key, rule in found] == [("TOO_SMALL", True)]
+
+
 @pytest.mark.parametrize(
     ("messages", "rule"),
     [
@@ -259,6 +266,15 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_the_default_must_be_a_tag() -> None:
     """It goes into a header."""
     assert "no language tag" in faults_of({}, language="e\n")[0][2]
+
+
+def test_classes_defined_since_can_be_translated() -> None:
+    """An application's modules are often imported after its registry was built."""
+    errors = Errors()
+    late = type("LateSeat", (Conflict,), {"code": "TEST_LATE_SEAT", "__module__": __name__})
+    errors.translate({"de": {"errors": {"TEST_LATE_SEAT": "Zu spät"}}})
+    assert told(errors.render(late(), accept_language="de"))["message"] == "Zu spät"
+    late.__qualname__ = "<locals>.LateSeat"
 
 
 def test_a_refusal_leaves_the_registry_as_it_was(errors: Errors) -> None:

@@ -166,11 +166,12 @@ class Errors:
             language: tag of the language in which the classes' messages are written, and the default.
 
         Raises:
-            MessagesError: with everything that is wrong: codes that are not known (yet: see `adopt`), parameters
+            MessagesError: with everything that is wrong: codes that no class has (yet), parameters
                 that a message does not have, files that cannot be read.
         """
         from backendkit.errors.messages import Messages  # noqa: PLC0415 - only where it is wanted
 
+        self.adopt()
         self._messages = Messages(messages, language, self._kinds)
         names = ["Accept"] * (len(self._formats) > 1) + ["Accept-Language"]
         self._vary = (("Vary", ", ".join(names)),)

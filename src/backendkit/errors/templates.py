@@ -115,7 +115,9 @@ def _closed(
     spans: list[tuple[int, int]], at: int, last: str, text: str
 ) -> list[tuple[int, int]] | None:
     end = len(text) - len(last)
-    if end < at or not text.endswith(last):
+    if not text.endswith(
+        last
+    ):  # that it may overlap what comes before shows when the text is made again
         return None
     return [*spans, (at, end)]
 
