@@ -1,5 +1,7 @@
 """Make sure that the suite can start Redis servers of its own, and leave none behind on the default port.
 
+The tests over TLS make their certificates with `openssl`, which is looked for too.
+
 usage: python3 .ci/redis_server.py
 """
 
@@ -17,11 +19,12 @@ PORT = 6379
 
 
 def ensure(policy: Path, port: int) -> None:
-    """Install redis-server if it is missing; a server that listens already is none of our business."""
-    if shutil.which("redis-server"):
+    """Install what is missing; a server that listens already is none of our business."""
+    missing = [needed for needed in ("redis-server", "openssl") if shutil.which(needed) is None]
+    if not missing:
         return
     before = listening(port)
-    packages.install("redis-server", policy=policy)
+    packages.install(*missing, policy=policy)
     if shutil.which("redis-server") is None:
         sys.exit("apt-get installed redis-server, yet it is not on PATH")
     if listening(port) and not before:

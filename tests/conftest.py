@@ -1,7 +1,8 @@
 """Fixtures of all tests: real servers, shared or of one's own, and the fault proxy.
 
-Shared servers (`redis_single`, ...) start when a test first asks and live as long as the session; tests keep apart by
-`namespace`, and must leave them healthy. Whoever breaks a server takes one of their own (`own_redis`, ...).
+Shared servers (`redis_single`, ...) start when a test first asks and live as long as the session;
+tests keep apart by `namespace`, and must leave them healthy. Whoever breaks a server takes one of
+their own (`own_redis`, ...).
 """
 
 import os

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -124,9 +125,7 @@ def _server_time(url: str, server: redis.Redis) -> str:
         store = connect(url, timeout=5)
         for script in (COUNT, LOG):
             server.config_resetstat()
-            cost = median_cost(
-                _together(run, lambda script=script: _log(store, script)), 40, rounds=5
-            )
+            cost = median_cost(_together(run, partial(_run_script, store, script)), 40, rounds=5)
             stats: Any = server.info("commandstats")
             spent = stats["cmdstat_evalsha"]["usec_per_call"]
             per = (cost.wall / TASKS, cost.cpu / TASKS)
@@ -137,7 +136,7 @@ def _server_time(url: str, server: redis.Redis) -> str:
     return "\n".join(lines)
 
 
-async def _log(store: Store, script: Script) -> None:
+async def _run_script(store: Store, script: Script) -> None:
     await store.aio.run(Operation(script, (b"bench:{%b}" % script.name.encode(),), (1,), _first))
 
 
@@ -204,12 +203,12 @@ def _first(reply: Sequence[Item]) -> Item:
     return reply[0]
 
 
-def _fold_count(states: Sequence[State], now: int, args: Sequence[Item]) -> Change:
+def _fold_count(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
     count = (states[0] or 0) + args[0]
     return Change(((count, 60_000_000),), [count])
 
 
-def _fold_log(states: Sequence[State], now: int, args: Sequence[Item]) -> Change:
+def _fold_log(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
     raise AssertionError("measured on Redis only")
 
 

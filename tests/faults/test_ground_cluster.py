@@ -1,6 +1,6 @@
 """A cluster moves slots step by step, and fails over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -35,9 +35,15 @@ def test_shared_cluster(redis_cluster: ClusterGroup, namespace: str) -> None:
     assert redis_cluster.url.count("127.0.0.1:") == 3
 
 
-def test_a_slot_moves_with_its_keys(own_cluster: Callable[..., ClusterGroup]) -> None:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterGroup]:
+    """A cluster of these tests' own: each leaves its slots and keys as they were."""
+    with ClusterGroup() as cluster:
+        yield cluster
+
+
+def test_a_slot_moves_with_its_keys(cluster: ClusterGroup) -> None:
     """ASK and TRYAGAIN while it is under way, MOVED when it has gone, and back again."""
-    cluster = own_cluster()
     source = cluster.owner(SLOT)
     target = next(node for node in cluster.masters() if node is not source)
     source.command("MSET", *(part for key in KEYS for part in (key, 1)))
@@ -70,11 +76,11 @@ def test_a_slot_moves_with_its_keys(own_cluster: Callable[..., ClusterGroup]) ->
     cluster.move_slot(SLOT, source)
     assert cluster.owner(SLOT) is source
     assert source.command("MGET", *KEYS) == [b"1", b"1", b"1"]
+    source.command("DEL", *KEYS)
 
 
-def test_a_move_can_be_given_up(own_cluster: Callable[..., ClusterGroup]) -> None:
+def test_a_move_can_be_given_up(cluster: ClusterGroup) -> None:
     """The source serves all keys of the slot again."""
-    cluster = own_cluster()
     source = cluster.owner(SLOT)
     move = cluster.begin_move(SLOT, next(n for n in cluster.masters() if n is not source))
     assert error_of(source, "GET", KEYS[0]).startswith("ASK")

@@ -1,6 +1,7 @@
 """Nothing is left running, however the session that started it ends."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ FAIL = "raise ValueError('on purpose')"
 def session(last_words: str) -> Iterator[tuple[subprocess.Popen[str], list[int], list[Path]]]:
     """Run a session, and hand over its process, its servers' pids and directories."""
     command = [sys.executable, "-c", f"{SESSION}\n{last_words}"]
+    directories: list[Path] = []
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as child:
@@ -51,12 +53,19 @@ def session(last_words: str) -> Iterator[tuple[subprocess.Popen[str], list[int],
             yield child, pids, directories
         finally:
             child.kill()
+            remove(directories)
+
+
+def remove(directories: list[Path]) -> None:
+    """Remove what a killed session could not."""
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def in_directory(pid: int, directory: Path) -> bool:
     """The process is there and is that server, not another that was given its pid since."""
     try:
-        return os.readlink(f"/proc/{pid}/cwd") == str(directory)
+        return Path(f"/proc/{pid}/cwd").readlink() == directory
     except OSError:
         return False
 
@@ -107,6 +116,7 @@ def test_a_killed_pytest_leaves_no_server(tmp_path: Path, number: signal.Signals
     """The same with fixtures, shared and own."""
     test, report = tmp_path / "test_inner.py", tmp_path / "report"
     test.write_text(PYTEST)
+    directories: list[Path] = []
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", str(test)]
     with subprocess.Popen(
         [*command, f"--rootdir={tmp_path}"],
@@ -125,6 +135,7 @@ def test_a_killed_pytest_leaves_no_server(tmp_path: Path, number: signal.Signals
             eventually(lambda: not left(pids, directories), "all servers are dead")
         finally:
             child.kill()
+            remove(directories)
 
 
 def _words(report: Path) -> list[str]:
@@ -143,3 +154,4 @@ def test_a_forked_childs_server_dies_with_it() -> None:
 
     pid, directory = in_fork(child)
     eventually(lambda: not in_directory(pid, directory), "the child's server is dead")
+    remove([directory])

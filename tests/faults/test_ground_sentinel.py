@@ -43,7 +43,7 @@ def test_failover_on_command(group: SentinelGroup) -> None:
 
 
 def test_failover_by_death(group: SentinelGroup) -> None:
-    """The replica takes over, the dead one comes back as a replica, and it can happen again at once."""
+    """The replica takes over, the dead one comes back as a replica; again at once."""
     for _ in range(2):
         old = group.master()
         new = group.failover_by_kill()
@@ -87,7 +87,7 @@ def test_a_group_that_cannot_form_leaves_nothing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("tests.ground.sentinel.SETTLED_WITHIN_S", 0.5)
     group = SentinelGroup(replicas=1)
     monkeypatch.setattr(group, "_settled", lambda: False)
-    with pytest.raises(NeverCame, match="the group is settled(.|\n)*sentinel server at"):
+    with pytest.raises(NeverCame, match=r"the group is settled(.|\n)*sentinel server at"):
         group.start()
     assert not any(server.alive for server in group.servers)
     assert not any(server.directory.exists() for server in group.servers)

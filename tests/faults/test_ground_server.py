@@ -52,9 +52,8 @@ def test_nothing_is_persisted(server: Server) -> None:
 
 def test_a_paused_server_accepts_and_does_not_answer(server: Server) -> None:
     """And executes on resuming what was sent meanwhile."""
-    with server.paused(), server.wire(timeout=0.1) as wire:
-        with pytest.raises(TimeoutError):
-            wire.command("INCR", "n")
+    with server.paused(), server.wire(timeout=0.1) as wire, pytest.raises(TimeoutError):
+        wire.command("INCR", "n")
     assert eventually(lambda: server.command("GET", "n"), "the late command ran") == b"1"
 
 
@@ -105,7 +104,9 @@ def test_a_server_that_does_not_start_says_why() -> None:
     assert not server.directory.exists()
 
 
-def test_a_lost_race_for_a_port_is_run_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_race_for_a_port_is_run_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither is the other's server taken for ours, nor does the start fail."""
     free = ports.PORTS.take
     given = iter([server.port])
@@ -134,7 +135,7 @@ def test_a_server_outlives_the_thread_that_started_it() -> None:
 
 def test_many_start_at_once() -> None:
     """From many threads, each its own."""
-    several = in_threads(6, lambda number: Server().start())
+    several = in_threads(6, lambda _: Server().start())
     try:
         assert len({server.port for server in several}) == 6
         assert len({server.info("server")["run_id"] for server in several}) == 6

@@ -11,8 +11,7 @@ from tests.ground.single import SecureSingle, Single, UnixSocket
 
 def test_shared_server(redis_single: Single, namespace: str) -> None:
     """It is there, and the namespace keeps tests apart."""
-    host, port = redis_single.server.address
-    assert redis_single.url == f"redis://{host}:{port}/0"
+    assert redis_single.url == f"redis://127.0.0.1:{redis_single.server.port}/0"
     assert redis_single.server.command("SET", namespace + "key", 1) == b"OK"
     assert redis_single.server.command("KEYS", namespace + "*") == [f"{namespace}key".encode()]
 

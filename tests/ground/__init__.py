@@ -1,6 +1,7 @@
 """The ground that tests stand on: real redis-server processes and a TCP fault proxy.
 
-Standard library only, and nothing of backendkit: a fault in the library must not hide in what tests it.
+Standard library only, and nothing of backendkit: a fault in the library must not hide in what tests
+it.
 
 ===================  ==============================================================
 ``waiting``          `eventually`: the one place that sleeps, and says what it awaited

@@ -1,7 +1,8 @@
 """A certificate authority for one test session, with a server's and a client's certificate.
 
-Made by the openssl program from a configuration of our own, because that of the system differs between
-distributions. The extensions are those that `ssl.VERIFY_X509_STRICT` (the default from Python 3.13 on) asks for.
+Made by the openssl program from a configuration of our own, because that of the system differs
+between distributions. The extensions are those that `ssl.VERIFY_X509_STRICT` (the default from
+Python 3.13 on) asks for.
 """
 
 import shutil
@@ -57,7 +58,7 @@ class Certificates:
         return self.directory / f"{name}.key"
 
     def client_context(self, *, with_certificate: bool = True) -> ssl.SSLContext:
-        """Return a client's context that trusts the authority and, if wanted, can show a certificate."""
+        """Return a client's context that trusts the authority and can show a certificate."""
         context = ssl.create_default_context(cafile=str(self.ca))
         if with_certificate:
             context.load_cert_chain(self.certificate("client"), self.key("client"))
@@ -100,7 +101,12 @@ class Certificates:
                 "To fix it: apt-get install openssl"
             )
         done = subprocess.run(
-            [program, *arguments], cwd=self.directory, capture_output=True, text=True, timeout=30
+            [program, *arguments],
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,  # what it wrote says more than its exit code
         )
         if done.returncode != 0:
             raise RuntimeError(f"openssl {' '.join(arguments)}: {done.stderr}")

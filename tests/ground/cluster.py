@@ -1,7 +1,7 @@
 """A Redis Cluster: masters that share the slots, replicas if wanted, slots that can be moved.
 
-No formation takes less than two seconds: a node that has just started waits so long before it calls the
-cluster usable (CLUSTER_WRITABLE_DELAY in cluster.c).
+No formation takes less than two seconds: a node that has just started waits so long before it calls
+the cluster usable (CLUSTER_WRITABLE_DELAY in cluster.c).
 """
 
 from dataclasses import dataclass, field
@@ -23,8 +23,9 @@ _DOUBTS = {"fail", "fail?", "handshake", "noaddr"}
 class View:
     """What one node believes; nodes are named by their ports.
 
-    `ranges` are (first slot, last slot, owner), `masters` are (replica, its master). `doubted` are the nodes that it does not
-    reach or does not know yet; views that differ in nothing else are equal.
+    `ranges` are (first slot, last slot, owner), `masters` are (replica, its master). `doubted` are
+    the nodes that it does not reach or does not know yet; views that differ in nothing else are
+    equal.
     """
 
     ranges: tuple[tuple[int, int, int], ...]
@@ -45,8 +46,8 @@ class ClusterGroup(Topology):
     Args:
         masters: How many; three or more, else nobody can be voted out.
         replicas: How many for each master.
-        node_timeout_ms: Silence after which a node counts as failed. Raise it where nothing should fail over, so that a
-            busy machine does not look like a dead node.
+        node_timeout_ms: Silence after which a node counts as failed. Raise it where nothing should
+            fail over, so that a busy machine does not look like a dead node.
         config: Lines of redis.conf for every node.
     """
 
@@ -98,7 +99,7 @@ class ClusterGroup(Topology):
         return find_tag(lambda slot: view.owner(slot) == node.port)
 
     def begin_move(self, slot: int, to: Server) -> SlotMove:
-        """Open the window in which a slot is under way: `migrate`, then `end` or `cancel`; see `SlotMove`."""
+        """Put a slot under way: then `migrate`, and `end` or `cancel`; see `SlotMove`."""
         move = SlotMove(slot, source=self.owner(slot), target=to, masters=self.masters())
         move.begin()
         return move
@@ -116,12 +117,12 @@ class ClusterGroup(Topology):
         node.kill()
 
     def failover(self, replica: Server) -> None:
-        """Have a replica take its master's place, though that is well, and return once all nodes know."""
+        """Have a replica take the place of its master, which is well; return when all know."""
         eventually(lambda: replica.command("CLUSTER", "FAILOVER") == b"OK", f"{replica} is willing")
         self._await_master(replica)
 
     def failover_by_kill(self, master: Server) -> Server:
-        """Kill a master that has replicas, and return the one that took its place once all living nodes know."""
+        """Kill a master that has replicas; return its heir once all living nodes know."""
         heirs = self.replicas_of(master)
         slot = next(first for first, _, port in self._view().ranges if port == master.port)
         self.kill(master)
@@ -137,7 +138,7 @@ class ClusterGroup(Topology):
         self.settle()
 
     def settle(self) -> None:
-        """Return once all living nodes see the same cluster, call it usable, and replicas follow their masters."""
+        """Return once all living nodes see the same usable cluster, and replicas follow."""
         eventually(
             self._settled, "the cluster is settled", within=SETTLED_WITHIN_S, detail=self._logs
         )
@@ -209,12 +210,14 @@ class ClusterGroup(Topology):
 def parse_nodes(text: str) -> View:
     """Return the view in a reply to CLUSTER NODES.
 
-    A line is: id, host:port@bus, flags, master's id, ping sent, pong received, epoch, link, slots...; a slot under way
-    is in brackets: https://redis.io/docs/latest/commands/cluster-nodes/
+    A line is: id, host:port@bus, flags, master's id, ping sent, pong received, epoch, link,
+    slots...; a slot under way is in brackets: https://redis.io/docs/latest/commands/cluster-nodes/
     """
     rows = [line.split() for line in text.splitlines()]
     ports = {row[0]: int(row[1].partition("@")[0].rpartition(":")[2]) for row in rows}
-    ranges, masters, doubted = [], [], set()
+    ranges: list[tuple[int, int, int]] = []
+    masters: list[tuple[int, int]] = []
+    doubted: set[int] = set()
     for node, _, flags, master, _, _, _, _, *spans in rows:
         if _DOUBTS & set(flags.split(",")):
             doubted.add(ports[node])

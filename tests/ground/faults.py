@@ -5,25 +5,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What a `FaultProxy` does to the connections through it; the default is nothing. Faults combine.
+    """What a `FaultProxy` does to connections; the default is nothing. Faults combine.
 
-    Bytes that were swallowed are gone: a connection that lost some stays silent in that direction even after
-    healing, because TCP never loses the middle of a stream. (A partition that *delays* bytes until it heals is
-    `Server.paused`.)
+    Bytes that were swallowed are gone: a connection that lost some stays silent in that direction
+    even after healing, because TCP never loses the middle of a stream. (A partition that *delays*
+    bytes until it heals is `Server.paused`.)
 
     Attributes:
         delay_replies: Seconds that each reply's bytes are late; bytes stay in order.
         jitter: Up to so many seconds more or less of `delay_replies`, drawn anew for each chunk.
         delay_requests: Seconds that each request's bytes are late.
         lose_replies: Requests reach the server and are executed; replies are swallowed.
-        blackhole: Bytes are swallowed in both directions; connections stay open, new ones are accepted.
-        unreachable: As `blackhole`, and new connections are not even answered: connecting times out.
-        reset: Connections get a TCP RST, those that exist at once, new ones as soon as they are accepted.
+        blackhole: Bytes are swallowed in both directions; connections stay open, new ones are
+            accepted.
+        unreachable: As `blackhole`, and new connections are not even answered: connecting times
+            out.
+        reset: Connections get a TCP RST, those that exist at once, new ones as soon as they are
+            accepted.
         refuse: As a dead server: connections are reset, new ones refused.
         truncate: So many more bytes of replies on each connection, then it is closed.
-        one_byte: Replies come one byte a segment.
-        sever_after: So many more requests, counted over all connections, reach the server; the connection that
-            brought the last of them is reset before its reply, and the fault is over. Plain text only.
+        one_byte: Replies come one byte a segment; who reads late may still find several at once.
+        sever_after: So many more requests, counted over all connections, reach the server; the
+            connection that brought the last of them is reset before its reply, and the fault is
+            over. Plain text only.
     """
 
     delay_replies: float = 0.0

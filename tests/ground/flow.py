@@ -62,6 +62,8 @@ class Flow:
         """Throw away what is on its way."""
         self._chunks.clear()
         self._size = 0
+        if self._source:  # the end of a stream is seen only while reading
+            self._source.resume_reading()
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
@@ -76,19 +78,21 @@ class Flow:
                 self._wake = self._loop.call_at(due, self._deliver)
                 return
             self._chunks.popleft()
-            self._write(due, data)
-            if self._wake is not None:
+            if self._write(due, data):
                 return
         if self._ended and not self._chunks:
             self._end()
 
-    def _write(self, due: float, data: bytes) -> None:
+    def _write(self, due: float, data: bytes) -> bool:
+        """Send a chunk or its first byte; return whether the rest waits for the loop."""
         sent = data[:1] if self.one_byte else data
         self._size -= len(sent)
         if self._sink is not None and not self._sink.is_closing():
             self._sink.write(sent)
         if self._source and self._size <= _HIGH_WATER_BYTES:
             self._source.resume_reading()
-        if len(sent) < len(data):
-            self._chunks.appendleft((due, data[1:]))
-            self._wake = self._loop.call_soon(self._deliver)
+        if len(sent) == len(data):
+            return False
+        self._chunks.appendleft((due, data[1:]))
+        self._wake = self._loop.call_soon(self._deliver)
+        return True

@@ -1,13 +1,14 @@
 """A process dies with the process that started it, whatever became of that one.
 
-Finalizers and `atexit` do not run when a test session is killed (SIGKILL, out of memory, `os._exit`), so
-the kernel is asked: PR_SET_PDEATHSIG, prctl(2). It survives `execve`, so this file, run as a script, sets
-it and becomes the program named in its arguments:
+Finalizers and `atexit` do not run when a test session is killed (SIGKILL, out of memory,
+`os._exit`), so the kernel is asked: PR_SET_PDEATHSIG, prctl(2). It survives `execve`, so this file,
+run as a script, sets it and becomes the program named in its arguments:
 
     python -I -S lifeline.py PARENT_PID PROGRAM [ARGUMENT ...]
 
-Not `preexec_fn`: that runs Python between fork and exec in a process with threads, and would run every
-`os.register_at_fork` hook, among them those of the library under test. Linux only. Imports the standard library only.
+Not `preexec_fn`: that runs Python between fork and exec in a process with threads, and would run
+every `os.register_at_fork` hook, among them those of the library under test. Linux only. Imports
+the standard library only.
 """
 
 import ctypes
@@ -19,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with(parent: int) -> None:
-    """Have this process killed when the *thread* that started it ends; exit at once if `parent` is gone.
+    """Have this process killed when the *thread* that started it ends, or now if `parent` did.
 
     Raises:
         OSError: The kernel refused.

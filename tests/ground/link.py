@@ -1,7 +1,7 @@
 """One connection through the fault proxy: two TCP streams, and what the faults do to the bytes.
 
-Protocols and timers, no tasks: nothing can be left pending, and no byte waits for a scheduler between two faults.
-All of it runs on the proxy's loop.
+Protocols and timers, no tasks: nothing can be left pending, and no byte waits for a scheduler
+between two faults. All of it runs on the proxy's loop.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class Link:
             self.reset()
 
     def reset(self) -> None:
-        """Send the client a RST now; the server sees the end of the stream, after what it was sent."""
+        """Send the client a RST now; to the server, the stream ends after what it was sent."""
         self._down.drop()
         self._mute = True
         self.client.reset()
@@ -123,7 +123,7 @@ class Link:
             self._mute = True
             self._down.end()
 
-    def _client_lost(self, error: Exception | None) -> None:
+    def _client_lost(self, _: Exception | None) -> None:
         self._mute = True
         self._down.drop()
         self._up.end()
@@ -136,7 +136,8 @@ class Link:
         self._forget_if_done()
 
     def _end_up(self) -> None:
-        # Only our half: closing both would be a RST if a reply lay unread, and might overtake the request.
+        # Only our half: closing both would be a RST if a reply lay unread, and might overtake the
+        # request.
         if self.server.transport and not self.server.transport.is_closing():
             self.server.transport.write_eof()
 

@@ -1,7 +1,8 @@
 """The fault proxy's ear: a port that can listen, refuse, or let callers wait for ever.
 
-Not `asyncio.Server`: one that is closed while a connection is being accepted leaks that connection's socket
-(`_attach` fails on the closed server, CPython 3.11), and closing at any moment is what this is for.
+Not `asyncio.Server`: one that is closed while a connection is being accepted leaks that
+connection's socket (`_attach` fails on the closed server, CPython 3.11), and closing at any moment
+is what this is for.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ _BACKLOG = 1024
 
 
 class Listener:
-    """One port of the loopback address; to be used on its loop. `accept` is given each new socket, and owns it."""
+    """One loopback port, used on its loop; `accept` is given each new socket, and owns it."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, port: int, accept: Callable[[socket.socket], None]
@@ -43,7 +44,7 @@ class Listener:
             self._listening = None
 
     def stall(self) -> None:
-        """Leave callers unanswered: Linux drops a SYN while the queue of connections to accept is full."""
+        """Leave callers unanswered: Linux drops a SYN while the accept queue is full."""
         self.close()
         self._stalled.append(self._listen(0))
         for _ in range(2):  # a backlog of 0 holds one; the second makes sure that it is full
@@ -64,6 +65,7 @@ class Listener:
             except BlockingIOError:
                 return
             accepted.setblocking(False)
-            # asyncio does so only for sockets that it made itself; with Nagle's algorithm, single bytes are gathered.
+            # asyncio does so only for sockets that it made itself; with Nagle's algorithm, single
+            # bytes are gathered.
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._accept(accepted)

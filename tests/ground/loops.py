@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Barrier, Thread
@@ -26,8 +26,8 @@ _WITHIN_S = 30.0
 class StallMeter:
     """Measures how long the running event loop did not come round; an asynchronous context manager.
 
-    A ticker asks to be called every `every` seconds and notes how much later than that it was. On a busy machine the figure
-    includes the time in which this process had no core.
+    A ticker asks to be called every `every` seconds and notes how much later than that it was. On a
+    busy machine the figure includes the time in which this process had no core.
     """
 
     def __init__(self, *, every: float = 0.001) -> None:
@@ -74,8 +74,8 @@ class Spent:
 
 
 @contextmanager
-def spending() -> Iterator[Spent]:
-    """Measure wall time and CPU time (of this process, all threads; of this thread alone) of a block."""
+def spending() -> Generator[Spent]:
+    """Measure a block: wall time, CPU time of the whole process, CPU time of this thread."""
     spent = Spent()
     wall, process, thread = time.perf_counter(), time.process_time(), time.thread_time()
     try:
@@ -87,7 +87,7 @@ def spending() -> Iterator[Spent]:
 
 
 def in_threads(count: int, work: Callable[[int], T], *, within: float = _WITHIN_S) -> list[T]:
-    """Run `work(0)` ... `work(count - 1)` in threads that start as one, and return their results in order.
+    """Run `work(0)` ... `work(count - 1)` in threads that start as one; return what they return.
 
     Raises:
         ExceptionGroup: What the threads raised.
@@ -101,7 +101,7 @@ def in_threads(count: int, work: Callable[[int], T], *, within: float = _WITHIN_
         try:
             barrier.wait(within)
             results[number] = work(number)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # all are raised together, below
             errors.append(error)
 
     threads = [Thread(target=run, args=(number,), daemon=True) for number in range(count)]
@@ -120,14 +120,16 @@ def in_threads(count: int, work: Callable[[int], T], *, within: float = _WITHIN_
 
 
 def in_fork(work: Callable[[], T], *, within: float = _WITHIN_S) -> T:
-    """Run `work` in a forked child and return its result, or raise what it raised; both must pickle.
+    """Run `work` in a forked child; return its result or raise its error: both must pickle.
 
-    The child ends by `os._exit`: no finalizer, no `atexit`. It is killed if it takes longer than `within` seconds.
+    The child ends by `os._exit`: no finalizer, no `atexit`. It is killed if it takes longer than
+    `within` seconds.
     """
     reader, writer = os.pipe()
     parent = os.getpid()
     with warnings.catch_warnings():
-        # From 3.12 on Python warns of forking among threads; what happens then is what fork tests are about.
+        # From 3.12 on Python warns of forking among threads; what happens then is what fork tests
+        # are about.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
@@ -159,6 +161,7 @@ def in_subprocess(source: str, *arguments: str, within: float = _WITHIN_S) -> st
         capture_output=True,
         text=True,
         timeout=within,
+        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     if done.returncode != 0:
@@ -171,7 +174,7 @@ def _report(work: Callable[[], object], writer: int, parent: int) -> None:
     try:
         die_with(parent)
         answer: tuple[Any, BaseException | None] = (work(), None)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # the parent raises it
         answer = (None, error)
     try:
         data = _pickled(answer)
@@ -185,7 +188,7 @@ def _pickled(answer: tuple[Any, BaseException | None]) -> bytes:
     try:
         data = pickle.dumps(answer)
         pickle.loads(data)  # some errors pickle, yet cannot be made again
-    except Exception:
+    except Exception:  # noqa: BLE001  # pickling runs code of whatever it is given
         data = pickle.dumps((None, RuntimeError(f"the child's answer does not pickle: {answer!r}")))
     return data
 

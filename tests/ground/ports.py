@@ -1,11 +1,11 @@
 """Free loopback ports for servers, held from the choice until the server is closed.
 
-Binding to port 0 gives a port of the kernel's ephemeral range, which does not do here: while a server is
-dead, any outgoing connection may be given its port, so that it cannot start again; and a client that
-keeps connecting to a closed ephemeral port of its own host ends up, once in some ten thousand attempts,
-connected to itself and reads its own commands as replies. So ports come from below that range, and each
-is held for this process by a name in the abstract Unix socket namespace, which every test session on the machine
-can see and which the kernel frees when the process dies.
+Binding to port 0 gives a port of the kernel's ephemeral range, which does not do here: while a
+server is dead, any outgoing connection may be given its port, so that it cannot start again; and a
+client that keeps connecting to a closed ephemeral port of its own host ends up, once in some ten
+thousand attempts, connected to itself and reads its own commands as replies. So ports come from
+below that range, and each is held for this process by a name in the abstract Unix socket namespace,
+which every test session on the machine can see and which the kernel frees when the process dies.
 """
 
 import random
@@ -26,13 +26,15 @@ class Ports:
     def __init__(self) -> None:
         self._held: dict[int, socket.socket] = {}
         self._lock = Lock()
-        # Entropy of its own: `random.seed(0)` in two sessions must not make them race for every port.
+        # Entropy of its own: `random.seed(0)` in two sessions must not make them race for every
+        # port.
         self._random = random.SystemRandom()
 
     def take(self) -> int:
         """Return a port that nobody listens on, and hold it until it is given back.
 
-        A stranger that holds no names may still take it first; who starts a server must expect that.
+        A stranger that holds no names may still take it first; who starts a server must expect
+        that.
         """
         highest = int(_EPHEMERAL_RANGE.read_text().split()[0])
         for _ in range(_ATTEMPTS):

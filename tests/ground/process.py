@@ -1,8 +1,9 @@
 """Start, signal and reap one program, by a pid that is certainly ours.
 
-A pid stays reserved until its parent has reaped it, and only `Process` reaps: so it cannot have been given to
-somebody else's process. Two more looks guard against surprises: a forked child never signals its
-parent's processes, and the working directory of the pid must be the one that was given to it.
+A pid stays reserved until its parent has reaped it, and only `Process` reaps: so it cannot have
+been given to somebody else's process. Two more looks guard against surprises: a forked child never
+signals its parent's processes, and the working directory of the pid must be the one that was given
+to it.
 """
 
 import os
@@ -87,8 +88,8 @@ class Process:
 class _Nursery:
     """Starts every process in one thread that lives as long as this process.
 
-    The kernel's "parent" of PR_SET_PDEATHSIG is a thread: a server started by a test's short-lived thread
-    would be killed when that thread ends.
+    The kernel's "parent" of PR_SET_PDEATHSIG is a thread: a server started by a test's short-lived
+    thread would be killed when that thread ends.
     """
 
     def __init__(self) -> None:
@@ -115,7 +116,7 @@ class _Nursery:
             future, order = orders.get()
             try:
                 future.set_result(_popen(*order))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # the caller raises it
                 future.set_exception(error)
 
 

@@ -1,12 +1,12 @@
 """A TCP proxy that does to connections what networks and dying servers do; see `Faults` for what.
 
-It works on bytes, so it also stands in front of TLS. It has a thread and an event loop of its own, and
-may be used from any thread: when a call returns, what it asked for is in force.
+It works on bytes, so it also stands in front of TLS. It has a thread and an event loop of its own,
+and may be used from any thread: when a call returns, what it asked for is in force.
 """
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
@@ -75,7 +75,7 @@ class FaultProxy:
         self.inject(HEALTHY)
 
     @contextmanager
-    def injected(self, faults: Faults) -> Iterator[None]:
+    def injected(self, faults: Faults) -> Generator[None]:
         """Inject faults for a block, then heal."""
         self.inject(faults)
         try:
@@ -90,7 +90,11 @@ class FaultProxy:
     # What was seen
 
     def requests(self) -> list[Request]:
-        """Return all requests that clients sent, passed on or not; `RuntimeError` if some were unreadable (TLS)."""
+        """Return all requests that clients sent, passed on or not.
+
+        Raises:
+            RuntimeError: The record is incomplete: a connection spoke TLS, or there was too much.
+        """
         return self.log.all()
 
     def requests_seen(self, part: bytes) -> int:
@@ -225,5 +229,5 @@ def _name(request: Request) -> bytes:
 
 
 async def _turn() -> None:
-    """Let the loop come round: an aborted transport closes its socket, which sends the RST, only then."""
+    """Let the loop come round: only then an aborted transport's socket sends its RST."""
     await asyncio.sleep(0)

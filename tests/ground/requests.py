@@ -1,7 +1,7 @@
 """Which requests a client sent, read from the bytes on their way to the server.
 
-What "never sent again" means can only be proven by who saw the bytes; the server's own statistics count
-nothing that was lost on the way.
+What "never sent again" means can only be proven by who saw the bytes; the server's own statistics
+count nothing that was lost on the way.
 """
 
 from collections import deque
@@ -42,7 +42,7 @@ class RequestParser:
             line = yield from self._take_line()
             if line[:1] != b"*":
                 break
-            request = []
+            request: list[bytes] = []
             for _ in range(int(line[1:])):
                 length = yield from self._take_line()
                 part = yield from self._take(int(length[1:]) + 2)

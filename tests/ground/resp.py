@@ -1,6 +1,7 @@
 """A minimal RESP2 client, for set-up and inspection.
 
-The library under test has its own client; using it (or redis-py) here would let one bug hide another.
+The library under test has its own client; using it (or redis-py) here would let one bug hide
+another.
 Protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
@@ -15,7 +16,7 @@ Address: TypeAlias = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
 
 Part: TypeAlias = bytes | str | int | float
-Reply: TypeAlias = Union[bytes, int, None, "ReplyError", list["Reply"]]
+Reply: TypeAlias = Union[bytes, int, "ReplyError", list["Reply"], None]
 """A simple string comes as bytes, too; an error is raised, unless it stands inside an array."""
 
 TIMEOUT_S = 5.0
@@ -42,7 +43,8 @@ class Login:
 class Wire:
     """One connection to a server; not for sharing between threads.
 
-    `timeout` bounds, in seconds, the connecting and each `command` or `read` as a whole, not each packet.
+    `timeout` bounds, in seconds, the connecting and each `command` or `read` as a whole, not each
+    packet.
     """
 
     def __init__(

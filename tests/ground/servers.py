@@ -1,13 +1,14 @@
 """One redis-server process: start, pause, resume, kill, terminate, start again on the same port.
 
-Nothing is persisted: a server that was killed comes back empty and without scripts, as a fleet's cache does.
+Nothing is persisted: a server that was killed comes back empty and without scripts, as a fleet's
+cache does.
 """
 
 import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
@@ -152,19 +153,20 @@ class Server:
         return self
 
     def await_ready(self) -> Self:
-        """Return once the process answers; where another took its port first, it moves to another port."""
+        """Return once the process answers; if its port was taken meanwhile, it gets another."""
         for _ in range(_START_ATTEMPTS):
             try:
                 eventually(self._answers, f"{self} answers", detail=self.log_tail)
-                return self
             except ServerDied:
                 if _PORT_WAS_LOST not in self.log_tail():
                     raise
                 self._move()
+            else:
+                return self
         raise ServerDied(f"{self}: no port in {_START_ATTEMPTS} attempts\n{self.log_tail()}")
 
     def restart(self) -> Self:
-        """Start it again on the same port: kills it first if it is alive. All data and scripts are gone."""
+        """Start it again on the same port, killing it first; data and scripts are gone."""
         self.kill()
         return self.start()
 
@@ -177,7 +179,7 @@ class Server:
         self._running().resume()
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None]:
         """Pause it for a block."""
         self.pause()
         try:

@@ -50,8 +50,8 @@ class UnixSocket(Single):
 class SecureSingle(Single):
     """One server with ACL users and, unless `tls` is off, on a TLS port.
 
-    Users, each with a random password in `passwords`: "default" and "app" may do everything, "reader" only
-    reads. With `mutual`, clients must show a certificate; `certificates` has one.
+    Users, each with a random password in `passwords`: "default" and "app" may do everything,
+    "reader" only reads. With `mutual`, clients must show a certificate; `certificates` has one.
     """
 
     def __init__(self, *config: str, tls: bool = True, mutual: bool = False) -> None:

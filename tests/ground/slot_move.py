@@ -1,7 +1,8 @@
 """Moving one slot from master to master, in steps, so that a test can stop in between.
 
-Between `begin` and `end` the old owner answers ASK for keys that have gone, the new owner serves only who says ASKING, and
-a command whose keys have gone in part gets TRYAGAIN. After `end`, the old owner answers MOVED.
+Between `begin` and `end` the old owner answers ASK for keys that have gone, the new owner serves
+only who says ASKING, and a command whose keys have gone in part gets TRYAGAIN. After `end`, the old
+owner answers MOVED.
 Source: Redis documentation of CLUSTER SETSLOT, "Redis Cluster live resharding explained".
 """
 
@@ -41,8 +42,8 @@ class SlotMove:
     def end(self) -> None:
         """Close the window: the slot is the target's. Keys must have been migrated.
 
-        The target learns it first: were it the other way round, both would send clients to each other if we died
-        in between.
+        The target learns it first: were it the other way round, both would send clients to each
+        other if we died in between.
         """
         target_id = self.target.text("CLUSTER", "MYID")
         others = [node for node in self._masters if node not in (self.target, self.source)]
@@ -51,7 +52,7 @@ class SlotMove:
                 self._set_slot(node, "NODE", target_id)
 
     def cancel(self) -> None:
-        """Close the window: the slot stays the source's. Keys that went stay with the target, out of reach."""
+        """Close the window: the slot stays the source's, without the keys that went."""
         for node in (self.source, self.target):
             self._set_slot(node, "STABLE")
 

@@ -1,7 +1,7 @@
 """Which of the 16,384 slots of a cluster a key lies in.
 
-Source: Redis Cluster specification, "Key distribution model" and "Hash tags": CRC-16/XMODEM of the key, or of
-what stands between the first brace and the next closing one, if that is not empty.
+Source: Redis Cluster specification, "Key distribution model" and "Hash tags": CRC-16/XMODEM of the
+key, or of what stands between the first brace and the next closing one, if that is not empty.
 """
 
 import binascii
@@ -15,14 +15,14 @@ SLOTS = 16_384
 def key_slot(key: bytes | str) -> int:
     """Return the slot of a key."""
     raw = key.encode() if isinstance(key, str) else key
-    before, opened, rest = raw.partition(b"{")
+    _, opened, rest = raw.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
     return binascii.crc_hqx(tag if opened and closed and tag else raw, 0) % SLOTS
 
 
 @lru_cache(maxsize=1_024)
 def tag_in(slot: int) -> str:
-    """Return a short hash tag, without braces, whose keys lie in this slot (some 20 ms the first time)."""
+    """Return a short hash tag, without braces, for keys in this slot (some 20 ms at first)."""
     return find_tag(lambda candidate: candidate == slot)
 
 

@@ -23,7 +23,7 @@ class Topology(ABC):
         """Start the servers and return once the service is usable."""
 
     def start(self) -> Self:
-        """Start it and return once it is usable; if it does not become so, nothing is left running."""
+        """Start it and return once it is usable; a failure leaves nothing running."""
         try:
             self._form()
         except BaseException:

@@ -1,7 +1,7 @@
 """Waiting by polling: the one place of the test ground that sleeps.
 
-A bare sleep is either too short on a busy machine or too long on an idle one; a poll is neither, and
-when it gives up it can say what it was waiting for.
+A bare sleep is either too short on a busy machine or too long on an idle one; a poll is neither,
+and when it gives up it can say what it was waiting for.
 """
 
 import time
@@ -29,11 +29,12 @@ def eventually(
     """Return the first truthy value of `check`, which is called until it gives one.
 
     Args:
-        check: Called at once and then after every pause. An `AssertionError`, `LookupError` or `OSError`
-            means "not yet" (a refused connection, a key that is not there); anything else is raised.
+        check: Called at once and then after every pause. An `AssertionError`, `LookupError` or
+            `OSError` means "not yet" (a refused connection, a key that is not there); anything else
+            is raised.
         what: What is awaited, as a claim ("the replica is online"); opens the failure's message.
-        within: Seconds until it gives up. The last look is taken after the deadline, so that a process
-            that was starved for that long still gets its chance.
+        within: Seconds until it gives up. The last look is taken after the deadline, so that a
+            process that was starved for that long still gets its chance.
         every: Seconds between two looks.
         detail: Text for the failure's message, such as a server's log; called only then.
 

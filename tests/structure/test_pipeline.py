@@ -99,6 +99,7 @@ def test_a_policy_left_by_a_killed_run_is_not_taken_for_the_owners(machine: Mach
 def test_a_present_redis_is_left_alone(machine: Machine) -> None:
     """The second run needs neither network nor apt-get."""
     machine.program("redis-server", "#!/bin/sh\n")
+    machine.program("openssl", "#!/bin/sh\n")
     assert machine.ensure_redis().returncode == 0
     assert not machine.log.exists()
 

@@ -33,19 +33,19 @@ def test_a_free_loop_does_not_stall() -> None:
 
     async def main() -> StallMeter:
         async with StallMeter() as stalls:
-            while stalls.ticks < 5:
-                await asyncio.sleep(0)
+            ticked = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.05, ticked.set)
+            await ticked.wait()
         return stalls
 
     stalls = asyncio.run(main())
-    assert stalls.ticks >= 5
+    assert stalls.ticks >= 1
     assert 0 <= stalls.worst < 1
 
 
 def test_cpu_time_tells_work_from_waiting() -> None:
-    """Waiting for a lock is wall time only; another thread's work is this process's, not this thread's."""
+    """Waiting is wall time only; another thread's work is the process's, not ours."""
     with spending() as idle:
-        threading.Lock().acquire()
         threading.Event().wait(0.05)
     with spending() as busy:
         worker = threading.Thread(target=spin, args=(0.1,))
@@ -101,7 +101,7 @@ def test_a_forked_childs_error_is_raised() -> None:
 def test_an_answer_that_does_not_pickle_is_named() -> None:
     """Not an end of file nobody understands."""
     with pytest.raises(RuntimeError, match="does not pickle"):
-        in_fork(lambda: threading.Lock())
+        in_fork(threading.Lock)
 
 
 def test_a_child_that_dies_or_hangs_is_reported() -> None:

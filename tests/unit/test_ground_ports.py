@@ -42,6 +42,6 @@ def test_ports_lie_below_the_ephemeral_range() -> None:
 def test_no_port_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not look for ever."""
     ports = Ports()
-    monkeypatch.setattr(ports, "_hold", lambda port: False)
+    monkeypatch.setattr(ports, "_hold", lambda _: False)
     with pytest.raises(RuntimeError, match="no free port"):
         ports.take()

@@ -1,5 +1,7 @@
 """The request parser: whatever the slicing, the same requests, ending at the same bytes."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ requests = st.lists(st.lists(st.binary(max_size=12), min_size=1, max_size=4).map
 def chunks(stream: bytes, cuts: list[int]) -> list[bytes]:
     """Cut a stream at these places."""
     places = sorted({cut % (len(stream) + 1) for cut in cuts} | {0, len(stream)})
-    return [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [stream[start:end] for start, end in pairwise(places)]
 
 
 @given(sent=requests, cuts=st.lists(st.integers(0, 500)))

@@ -9,7 +9,7 @@ a stretch of code is bound lexically, by `bound`, and ends with it. Deadlines ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -81,7 +81,7 @@ def bind(**fields: Any) -> None:
 
 
 @contextmanager
-def bound(**fields: Any) -> Iterator[None]:
+def bound(**fields: Any) -> Generator[None]:
     """Add fields to the records of a stretch of code, inside a request or not; they end with the block."""
     token = _bound.set(MappingProxyType({**_bound.get(), **fields}))
     try:
@@ -105,7 +105,7 @@ def deadline_us() -> int | None:
 
 
 @contextmanager
-def until(mono_us: int) -> Iterator[int]:
+def until(mono_us: int) -> Generator[int]:
     """Set a deadline for a block of code, or keep the one in force where that is earlier; yields the one that holds."""
     outer = _deadline.get()
     effective = mono_us if outer is None else min(mono_us, outer)

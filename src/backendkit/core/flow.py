@@ -8,7 +8,7 @@ or generated code. Hot paths return before a flow starts; a step costs about a m
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from backendkit.core.clock import Clock
 from backendkit.core.flights import Flights
@@ -114,8 +114,10 @@ class AsyncIO:
     async def call(self, function: Callable[[], Any]) -> Outcome[Any]:
         """Call `function`, and await what it returns if that can be awaited."""
         try:
-            result = function()
-            return Value(await result if isinstance(result, Awaitable) else result)
+            result: object = function()
+            if isinstance(result, Awaitable):
+                result = await cast("Awaitable[object]", result)
+            return Value(result)
         except Exception as error:  # noqa: BLE001 - the user's error is the outcome
             return Error(error)
 

@@ -72,8 +72,11 @@ class Change(NamedTuple):
     reply: Reply
 
 
-Fold: TypeAlias = Callable[[Sequence[State], int, Sequence[Item]], Change]
-"""`(states, now_us, args) -> Change`. Pure: no clock, no I/O, no randomness."""
+Fold: TypeAlias = Callable[[Sequence[State], int, Sequence[Any]], Change]
+"""`(states, now_us, args) -> Change`. Pure: no clock, no I/O, no randomness.
+
+`args` are the operation's own, so that a fold knows which are integers and which bytes.
+"""
 
 
 class Script:
@@ -150,9 +153,8 @@ class Operation(Generic[R]):
 
 def weigh_state(state: State) -> int:
     """Return the approximate bytes of a state made of numbers, bytes, text and one level of containers."""
-    kind = type(
-        state
-    )  # exact types: this runs at every write, and `isinstance` costs twice as much
+    # Exact types: this runs at every write, and `isinstance` costs twice as much.
+    kind = type(state)  # pyright: ignore[reportUnknownVariableType] - the type of an Any
     if kind is int or kind is float:
         return 32
     if kind is bytes or kind is str:

@@ -246,10 +246,8 @@ def _defined(kind: type[AppError]) -> Iterator[type[AppError]]:
 
 def _check(kind: type[AppError]) -> None:
     name = f"{kind.__module__}.{kind.__qualname__}"
-    code, status = (
-        _attribute(kind, "code"),
-        _attribute(kind, "status"),
-    )  # whatever a subclass made of them
+    code: object = _attribute(kind, "code")
+    status: object = _attribute(kind, "status")
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
     if not isinstance(status, int) or not 400 <= status <= 599:

@@ -52,10 +52,10 @@ def issues(
         place: as for `validation_error`.
         body: as for `validation_error`.
     """
-    lines: dict[tuple[str | None, tuple[object, ...], str], _Line] = {}
+    lines: dict[tuple[object, ...], _Line] = {}
     for error in errors:
         line = _line(error, place, body)
-        lines.setdefault((line.place, line.path, line.code), line)
+        lines.setdefault((line.place, line.path, line.code, line.union and line.issue), line)
         if len(lines) >= MOST_DETAILS:
             break
     return [line.detail() for line in _without_unions(lines.values())]

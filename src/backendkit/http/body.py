@@ -19,7 +19,8 @@ from backendkit.http.messages import Message, Receive, Scope, header
 LARGEST_CHECKED = 1024 * 1024
 """Bytes of a body up to which `checked` looks into it."""
 
-_SUSPECT = re.compile(rb"NaN|Infinity|\\u[dD][89a-fA-F]")
+# The last is a surrogate as UTF-8 never has it, and as `json.loads` takes it all the same.
+_SUSPECT = re.compile(rb"NaN|Infinity|\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 
 

@@ -26,7 +26,7 @@ from backendkit.core.events import Event, Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import IO, AsyncIO, SyncIO, step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.operation import Change, Item, Operation, Reply, Script, State
+from backendkit.core.operation import Change, Operation, Reply, Script, State
 from backendkit.core.outcome import Error, Outcome
 from backendkit.core.store import Store, StoreStats
 
@@ -353,7 +353,7 @@ class _Batch:
         return [Error(self.rejected[n]) if n in self.rejected else next(rest) for n in range(total)]
 
 
-def _fold_probe(states: Sequence[State], now: int, args: Sequence[Item]) -> Change:
+def _fold_probe(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
     return Change((), [1])
 
 

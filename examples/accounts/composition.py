@@ -1,0 +1,43 @@
+"""The composition root: the one place that knows which parts the service is made of.
+
+A front asks for `Services` and takes from it what its routes need. A feature that joins adds a field here, a module
+in `domain`, one in `wire`, and one a front.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from backendkit.kit import Kit
+from examples.accounts.domain.accounts import Accounts
+from examples.accounts.settings import Settings
+from examples.accounts.storage.database import SqlStorage
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All that a front needs, built once per process.
+
+    Attributes:
+        kit: the library's features, as `BACKENDKIT_*` sets them up.
+        storage: where everything is kept.
+        accounts: users, and the rules about them.
+    """
+
+    kit: Kit
+    storage: SqlStorage
+    accounts: Accounts
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Build the services as the environment sets them up; connects to nothing yet."""
+        return cls.build(Settings(), Kit.from_env())
+
+    @classmethod
+    def build(cls, settings: Settings, kit: Kit) -> Self:
+        """Put the parts together."""
+        storage = SqlStorage(settings.database_url)
+        return cls(kit=kit, storage=storage, accounts=Accounts(storage))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.storage.close()

@@ -1,0 +1,43 @@
+"""What the domain asks of a storage; `examples.accounts.storage` answers with SQLAlchemy."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from examples.accounts.domain.user import NewUser, User
+
+
+class Users(Protocol):
+    """The collection of all users."""
+
+    def add(self, user: NewUser) -> User:
+        """Keep a new user and give it an id.
+
+        Raises:
+            EmailTaken: another user has the address, even one that is being added at this very moment.
+        """
+        ...
+
+    def get(self, user_id: int) -> User | None:
+        """Return the user with this id, or None; any `int` may be asked for."""
+        ...
+
+    def after(self, user_id: int, *, limit: int) -> list[User]:
+        """Return the first `limit` users whose ids are above `user_id`, in the order of their ids."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """The repositories, as one transaction sees them. Later features add theirs here."""
+
+    @property
+    def users(self) -> Users:
+        """The users."""
+        ...
+
+
+class Storage(Protocol):
+    """Where accounts are kept."""
+
+    def unit(self) -> AbstractContextManager[UnitOfWork]:
+        """Open a unit of work: all of its changes are kept when the block ends, none if it raises."""
+        ...

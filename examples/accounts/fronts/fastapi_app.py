@@ -1,0 +1,31 @@
+"""The service on FastAPI: `uvicorn --factory examples.accounts.fronts.fastapi_app:create_app`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+import backendkit.fastapi
+from examples.accounts.composition import Services
+from examples.accounts.fronts.fastapi_routes.users import users_router
+
+
+def create_app(services: Services | None = None) -> FastAPI:
+    """Build the application.
+
+    Args:
+        services: what it is made of, which then stays the caller's to close; None builds it from the environment.
+    """
+    parts = services or Services.from_env()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if services is None:
+            parts.close()
+
+    # One address for each thing: `/users/` is not found, rather than redirected.
+    app = FastAPI(title="Accounts", lifespan=lifespan, redirect_slashes=False)
+    backendkit.fastapi.install(app, parts.kit)
+    app.include_router(users_router(parts.accounts))
+    return app

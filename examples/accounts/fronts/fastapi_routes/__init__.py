@@ -1,0 +1,1 @@
+"""Routes on FastAPI, one module a feature."""

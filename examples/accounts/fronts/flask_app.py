@@ -1,0 +1,20 @@
+"""The service on Flask: `gunicorn 'examples.accounts.fronts.flask_app:create_app()'`."""
+
+from flask import Flask
+
+import backendkit.flask
+from examples.accounts.composition import Services
+from examples.accounts.fronts.flask_routes.users import users_blueprint
+
+
+def create_app(services: Services | None = None) -> Flask:
+    """Build the application.
+
+    Args:
+        services: what it is made of; None builds it from the environment, for as long as the process lives.
+    """
+    parts = services or Services.from_env()
+    app = Flask("accounts")
+    backendkit.flask.install(app, parts.kit)
+    app.register_blueprint(users_blueprint(parts.accounts))
+    return app

@@ -1,0 +1,1 @@
+"""Routes on Flask, one module a feature."""

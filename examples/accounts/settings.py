@@ -1,0 +1,17 @@
+"""What an operator can set, by environment or in `.env`. The library's own settings are `BACKENDKIT_*`."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The service's settings.
+
+    Attributes:
+        database_url: where accounts are kept, in SQLAlchemy's notation. May hold a password, so it has no place
+            in a repr.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ACCOUNTS_", env_file=".env", extra="ignore")
+
+    database_url: str = Field(default="sqlite:///accounts.sqlite3", repr=False)

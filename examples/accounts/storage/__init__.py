@@ -1,0 +1,1 @@
+"""Where accounts are kept: SQLAlchemy 2, on SQLite unless a URL names another database. Knows no web."""

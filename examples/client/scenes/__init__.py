@@ -1,0 +1,9 @@
+"""The scenes, one module a feature; add yours to `SECTIONS`."""
+
+from collections.abc import Sequence
+
+from examples.client.scene import Section
+from examples.client.scenes import refusals, users
+
+SECTIONS: Sequence[Section] = (users.SECTION, refusals.SECTION)
+"""All of them, in the order they are played; `users` comes first, for it counts on an empty database."""

@@ -1,0 +1,74 @@
+"""The fronts behind real servers, each on a free port of the loopback and with a database of its own."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from examples.accounts.storage.migrate import migrate
+from examples.client.front import Front
+from examples.client.server import Plan, Server
+
+ANSWERED_WITHIN_S = 10.0
+
+PLANS = (
+    Plan(
+        "fastapi",
+        "uvicorn",
+        (
+            *("-m", "uvicorn", "--factory", "examples.accounts.fronts.fastapi_app:create_app"),
+            *("--host", "127.0.0.1", "--port", "{port}"),
+        ),
+    ),
+    Plan(
+        "flask",
+        "gunicorn, 2 workers",
+        (
+            *("-m", "gunicorn", "examples.accounts.fronts.flask_app:create_app()"),
+            *("--workers", "2", "--threads", "4", "--bind", "127.0.0.1:{port}"),
+            # It would be put into the user's home, and left there.
+            "--no-control-socket",
+        ),
+    ),
+)
+
+
+@contextmanager
+def running(plans: Sequence[Plan] = PLANS) -> Iterator[list[Front]]:
+    """Start a front for each plan and wait until all answer; end all of them, and leave no file, whatever happens."""
+    with ExitStack() as stack:
+        house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
+        servers = []
+        for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
+            servers.append(_start(plan, port, house / plan.name))
+            stack.callback(servers[-1].stop)
+        fronts = []
+        for server in servers:
+            client = stack.enter_context(_client(server.url))
+            server.wait_until_ready(client)
+            fronts.append(Front(server.plan.name, client, server))
+        yield fronts
+
+
+def _start(plan: Plan, port: int, room: Path) -> Server:
+    room.mkdir()
+    database = f"sqlite:///{room / 'accounts.sqlite3'}"
+    migrate(database)
+    return Server.start(plan, port, room, {"ACCOUNTS_DATABASE_URL": database})
+
+
+def _client(url: str) -> httpx.Client:
+    # No proxy that the shell names: everything here stays on this machine.
+    return httpx.Client(base_url=url, trust_env=False, timeout=ANSWERED_WITHIN_S)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return different ports that nobody listens on. Whoever takes one before its server does makes that fail."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]

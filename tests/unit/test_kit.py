@@ -1,0 +1,113 @@
+"""The composition root: builds late, closes once, owns what it opened."""
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from backendkit.core.clock import ManualClock
+from backendkit.core.errors import InvalidArgument
+from backendkit.errors import NotFound
+from backendkit.kit import Kit
+from backendkit.settings import HttpSettings, Settings, StoreSettings
+from backendkit.stores import MemoryStore
+
+
+def test_the_store_opens_on_first_use_and_stays() -> None:
+    """Once."""
+    with Kit() as kit:
+        assert isinstance(kit.store, MemoryStore)
+        assert kit.store is kit.store
+
+
+def test_closing_is_idempotent_and_a_later_use_opens_anew() -> None:
+    """An application whose lifespan runs twice, as in tests, works twice."""
+    kit = Kit()
+    kit.close()
+    first = kit.store
+    kit.close()
+    kit.close()
+    assert kit.store is not first
+    asyncio.run(kit.aclose())
+    asyncio.run(kit.aclose())
+
+
+def test_a_store_that_was_passed_in_is_its_makers_to_close() -> None:
+    """The kit did not open it."""
+    store = MemoryStore()
+    with patch.object(MemoryStore, "close") as close:
+        kit = Kit(store=store)
+        assert kit.store is store
+        kit.close()
+        asyncio.run(kit.aclose())
+    close.assert_not_called()
+
+
+def test_closing_closes_what_was_opened() -> None:
+    """Both ways."""
+    with patch.object(MemoryStore, "close") as close:
+        with Kit() as kit:
+            _ = kit.store
+        assert close.call_count == 1
+
+    async def scenario() -> None:
+        async with Kit() as kit:
+            _ = kit.store
+
+    with patch.object(MemoryStore, "close") as close:
+        asyncio.run(scenario())
+        assert close.called
+
+
+def test_the_store_is_made_as_the_settings_say() -> None:
+    """Only what was set is passed: a default must not win over an option in the URL."""
+    seen: dict[str, Any] = {}
+
+    def connect(url: str, **options: Any) -> MemoryStore:
+        seen.update(options, url=url)
+        return MemoryStore()
+
+    settings = Settings(store=StoreSettings(url="redis://h/0?connect_timeout=1", timeout=2))  # type: ignore[arg-type]
+    kit = Kit(settings)
+    with patch("backendkit.stores.connect", connect):
+        _ = kit.store
+    assert seen.pop("clock") is kit.clock
+    assert seen.pop("hooks") is kit.hooks
+    assert seen == {"url": "redis://h/0?connect_timeout=1", "timeout": 2}
+
+
+def test_a_wrong_url_is_named_when_the_store_is_wanted() -> None:
+    """By the store's own check."""
+    kit = Kit(Settings(store=StoreSettings(url="ftp://h")))  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument):
+        _ = kit.store
+
+
+def test_errors_are_told_as_the_settings_say() -> None:
+    """Format, documentation and clock."""
+    http = HttpSettings(error_format="problem", docs_url="https://x/{code}")
+    kit = Kit(Settings(http=http), clock=ManualClock(0))
+    assert b'"type":"https://x/NOT_FOUND"' in kit.errors.render(NotFound()).body
+
+
+def test_from_env_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `Settings.from_env` does."""
+    monkeypatch.setenv("BACKENDKIT_ENVIRONMENT", "testing")
+    assert Kit.from_env(env_file=None).settings.environment == "testing"
+
+
+def test_a_kit_that_nobody_closed_is_closed_when_the_interpreter_exits() -> None:
+    """Without keeping it alive until then."""
+    program = (
+        "from backendkit.stores import MemoryStore\n"
+        "MemoryStore.close = lambda self: print('closed')\n"
+        "from backendkit.kit import Kit\n"
+        "kit = Kit(); kit.store\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "closed\n"
