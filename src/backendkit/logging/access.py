@@ -103,8 +103,15 @@ class AccessLog:
             return
         policy = self.policy
         if policy.sample < 1 or policy.exclude:
-            places = (told.path, told.route)
-            if not kept(policy, status, told.duration_us, request_id, places, self._chance):
+            keep = kept(
+                policy,
+                status=status,
+                duration_us=told.duration_us,
+                request_id=request_id,
+                places=(told.path, told.route),
+                chance=self._chance,
+            )
+            if not keep:
                 return
         pipeline = self._pipeline
         if pipeline is None or pipeline.closed:
@@ -152,7 +159,9 @@ class AccessLog:
         clean = pipeline.cleaner.text
         route = "" if told.route is None else f',"route":{quoted(clean(told.route))}'
         head = f',"level":"{level}","event":"{EVENT}","logger":"{LOGGER}","method":{quoted(clean(told.method))}{route},"path":'
-        if len(self._heads) >= _REMEMBERED:  # methods are what clients send, and there is no end to them
+        if (
+            len(self._heads) >= _REMEMBERED
+        ):  # methods are what clients send, and there is no end to them
             self._heads = {}
         self._heads[level, told.method, told.route] = head
         return head
@@ -160,7 +169,11 @@ class AccessLog:
     def _weight(self, told: _Told) -> str:
         """Say of how many requests a line that was drawn stands for."""
         policy = self.policy
-        if policy.sample >= 1 or told.status >= policy.keep_status or told.duration_us >= policy.slow_us:
+        if (
+            policy.sample >= 1
+            or told.status >= policy.keep_status
+            or told.duration_us >= policy.slow_us
+        ):
             return ""
         return f',"sample_rate":{policy.sample}'
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Self
 
 from backendkit.core.checks import whole
 from backendkit.core.clock import Clock
@@ -44,8 +45,8 @@ class LoggingOptions:
     level: Level = "info"
     stream: Any = None
     audit_stream: Any = None
-    redaction: Redaction = Redaction()
-    limits: Limits = Limits()
+    redaction: Redaction = field(default_factory=Redaction)
+    limits: Limits = field(default_factory=Limits)
     processors: tuple[Processor, ...] = ()
     levels: tuple[tuple[str, Level], ...] = ()
     server_access: bool = True
@@ -110,7 +111,7 @@ class Configured:
             self._undo.pop()()
         self.close()
 
-    def __enter__(self) -> Configured:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,8 +123,8 @@ class Configured:
         self._undo.append(self._retire)
         self._take_root(handler)
         self._set_levels()
-        diverted = divert_servers(handler)
-        self._undo += [lambda l=l, d=d: l.removeFilter(d) for l, d in diverted]
+        for logger, divert in divert_servers(handler):
+            self._undo.append(partial(logger.removeFilter, divert))
         self._take_structlog()
 
     def _take_root(self, handler: logging.Handler) -> None:
@@ -131,18 +132,18 @@ class Configured:
         handlers, level = root.handlers[:], root.level
         for other in [other for other in handlers if _is_default(other)]:
             root.removeHandler(other)
-            self._undo.append(lambda other=other: root.addHandler(other))
+            self._undo.append(partial(root.addHandler, other))
         root.addHandler(handler)
         root.setLevel(self.pipeline.level)
-        self._undo.append(lambda: root.setLevel(level))
-        self._undo.append(lambda: root.removeHandler(handler))
+        self._undo.append(partial(root.setLevel, level))
+        self._undo.append(partial(root.removeHandler, handler))
 
     def _set_levels(self) -> None:
         for name, level in self.options.levels:
             logger = logging.getLogger(name)
             before = logger.level
             logger.setLevel(level_number(level))
-            self._undo.append(lambda logger=logger, before=before: logger.setLevel(before))
+            self._undo.append(partial(logger.setLevel, before))
 
     def _take_structlog(self) -> None:
         import structlog  # noqa: PLC0415 - whoever only binds or carries need not load it
@@ -181,7 +182,7 @@ class _ConfiguredHandler(RecordHandler):
         self.configured = configured
 
 
-def configure_logging(
+def configure_logging(  # noqa: PLR0913 - one option an argument, so that editors show them
     format: Format = "json",  # noqa: A002 - the word for it
     *,
     level: Level = "info",
@@ -253,9 +254,7 @@ def configured() -> Configured | None:
 
 
 def _differing(one: LoggingOptions, other: LoggingOptions) -> list[str]:
-    return [
-        name for name in LoggingOptions.__slots__ if getattr(one, name) != getattr(other, name)
-    ]
+    return [name for name in LoggingOptions.__slots__ if getattr(one, name) != getattr(other, name)]
 
 
 def _renderer(options: LoggingOptions, writer: DirectWriter) -> Renderer:

@@ -13,7 +13,7 @@ from weakref import WeakSet
 from backendkit.core import context
 from backendkit.logging.decide.lines import JsonLine, dump_json
 from backendkit.logging.decide.traces import trace_fields
-from backendkit.logging.decide.values import Cleaner, Plain
+from backendkit.logging.decide.values import Cleaner, Plain, is_dict
 from backendkit.logging.processors import EventDict, Timestamps, span_fields
 from backendkit.logging.tracebacks import Tracebacks, exc_info
 from backendkit.logging.writers import Writer
@@ -111,7 +111,14 @@ class Pipeline:
             context_fields: the fields of the context it was made in; None: of the current one.
         """
         try:
-            line = self.line(level, event, fields, logger, raised, context_fields)
+            line = self.line(
+                level,
+                event,
+                fields,
+                logger=logger,
+                raised=raised,
+                context_fields=context_fields,
+            )
         except Dropped:
             return False
         except Exception:  # noqa: BLE001 - a record that cannot be told is told to have been
@@ -123,6 +130,7 @@ class Pipeline:
         level: str,
         event: object,
         fields: Mapping[str, Any],
+        *,
         logger: str | None = None,
         raised: Raised | None = None,
         context_fields: Mapping[str, Any] | None = None,
@@ -170,7 +178,7 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - a processor that fails is left out
                 said.setdefault("processor_failed", type(error).__name__)
                 continue
-            if isinstance(returned, dict):
+            if is_dict(returned):
                 said = returned
         said.pop("logger", None)
         event = said.pop("event", event)
@@ -192,7 +200,7 @@ def _unreserved(fields: EventDict) -> EventDict:
     return {f"{key}_" if key in RESERVED else key: value for key, value in fields.items()}
 
 
-def _drop_events(processors: tuple[Processor, ...]) -> tuple[type[Exception], ...]:
+def _drop_events(processors: tuple[Processor, ...]) -> tuple[type[BaseException], ...]:
     if not processors:
         return ()
     from structlog import DropEvent  # noqa: PLC0415 - only where there are processors that may raise it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -154,10 +153,7 @@ class AccessPolicy:
     slow_us: int = field(init=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.sample, bool) or not isinstance(self.sample, int | float):
-            raise InvalidArgument("sample", "must be a number", self.sample)
-        if not math.isfinite(self.sample) or not 0 <= self.sample <= 1:
-            raise InvalidArgument("sample", "must be in 0..1", self.sample)
+        share(self.sample)
         whole("keep_status", self.keep_status, least=100, most=600)
         for level in self.levels:
             level_number(level)
@@ -169,6 +165,16 @@ def _texts(argument: str, values: Iterable[object]) -> frozenset[str]:
     if isinstance(values, str):
         raise InvalidArgument(argument, "must be several texts, not one", values)
     return frozenset(str(value) for value in values)
+
+
+def share(value: object) -> None:
+    """Refuse what is no share, 0..1.
+
+    Raises:
+        InvalidArgument: naming the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidArgument("sample", "must be a number in 0..1", value)
 
 
 def level_number(level: object) -> int:

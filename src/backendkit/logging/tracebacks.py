@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import CodeType, TracebackType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from backendkit.logging.decide.values import Plain
 
@@ -40,6 +40,8 @@ _NOTES = 8
 
 _HEAD, _TAIL = 12, 36
 """Frames that are told from either end of a deep stack."""
+
+_NONE: tuple[Any, ...] = (None, None, None)
 
 _PERIOD = 4
 """Frames at most that call one another in a circle and are folded."""
@@ -146,11 +148,13 @@ class Tracebacks:
         if frames:
             told.marks.append(frames[-1].text.partition("\n")[2].strip())
         if isinstance(exc, BaseExceptionGroup):
-            self._group(told, exc, nested)
+            self._group(told, cast("Any", exc), nested)
 
     def _group(self, told: _Told, group: BaseExceptionGroup[BaseException], nested: int) -> None:
         indent = "  " * (nested + 1)
-        members = BaseExceptionGroup.exceptions.__get__(group)  # type: ignore[attr-defined] # what a subclass made of it may raise
+        # Past what a subclass may have made of it.
+        own: Any = BaseExceptionGroup.exceptions
+        members: tuple[BaseException, ...] = own.__get__(group)
         if nested >= _NESTED:
             told.lines.append(f"{indent}... {len(members)} exceptions, nested too deep")
             return
@@ -212,9 +216,10 @@ def exc_info(value: object) -> tuple[BaseException, TracebackType | None] | None
     if isinstance(value, BaseException):
         return value, value.__traceback__
     if isinstance(value, tuple):
-        if len(value) == 3 and isinstance(value[1], BaseException):
-            return value[1], value[2] if isinstance(value[2], TracebackType) else None
-        return None
+        found, traceback = (value + _NONE)[1:3]
+        if not isinstance(found, BaseException):
+            return None
+        return found, traceback if isinstance(traceback, TracebackType) else None
     handled = sys.exception() if value else None
     return None if handled is None else (handled, handled.__traceback__)
 

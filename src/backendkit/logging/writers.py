@@ -17,10 +17,21 @@ from typing import Any, Protocol
 
 from backendkit.core.fork import remake_after_fork
 
-try:
+if sys.platform == "win32":  # pragma: no cover  # it has no pipes that are shared like this
+
+    def _hold(descriptor: int) -> None: ...
+
+    def _release(descriptor: int) -> None: ...
+
+else:
     import fcntl
-except ImportError:  # pragma: no cover  # Windows has none, and no pipes that are shared like this
-    fcntl = None  # type: ignore[assignment] # tested for before use
+
+    def _hold(descriptor: int) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+
+    def _release(descriptor: int) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
 
 _PATIENCE_S = 5.0
 """Seconds that a line waits for a full pipe that is set not to block, before the rest of it is given up."""
@@ -58,7 +69,15 @@ class DirectWriter:
         lost: lines that could not be written: a full disk, a closed pipe.
     """
 
-    __slots__ = ("__weakref__", "_descriptor", "_lock", "_locked_by_all", "_stream", "_text", "lost")
+    __slots__ = (
+        "__weakref__",
+        "_descriptor",
+        "_lock",
+        "_locked_by_all",
+        "_stream",
+        "_text",
+        "lost",
+    )
 
     def __init__(self, stream: Any = None) -> None:
         self._stream: Any = sys.stdout if stream is None else stream
@@ -103,11 +122,11 @@ class DirectWriter:
 
     def _to_pipe(self, descriptor: int, line: bytes) -> None:
         # Each process locks for itself; its own threads the lock above keeps apart.
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        _hold(descriptor)
         try:
             _write_all(descriptor, line)
         finally:
-            fcntl.lockf(descriptor, fcntl.LOCK_UN)
+            _release(descriptor)
 
     def _to_stream(self, line: bytes) -> None:
         self._stream.write(line.decode("utf-8", "replace") if self._text else line)
@@ -144,6 +163,6 @@ def _takes_text(stream: Any) -> bool:
 
 def _is_pipe(descriptor: int) -> bool:
     try:
-        return fcntl is not None and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        return sys.platform != "win32" and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
     except OSError:
         return False

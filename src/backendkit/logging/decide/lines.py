@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from backendkit.logging.decide.values import Plain
+from backendkit.logging.decide.values import Plain, is_dict, is_list
 
 HEAD = ("timestamp", "level", "event", "logger", "request_id", "trace_id", "span_id")
 """The fields that come first, and that the shortest form of a record still has."""
@@ -121,10 +121,10 @@ class ConsoleLine:
         return f"\x1b[36m{shown}\x1b[0m" if self._colours else shown
 
     def _stack(self, rest: dict[str, Any]) -> bytes:
-        exception = rest.get("exception")
-        if not self._blocks or not isinstance(exception, dict):
+        exception: Plain = rest.get("exception")
+        if not self._blocks or not is_dict(exception):
             return b""
-        told = dict(exception)
+        told: dict[str, Plain] = dict(exception)
         stack = str(told.pop("stacktrace", ""))
         rest["exception"] = told
         text = "".join(f"  | {escape(line)}\n" for line in stack.split("\n"))
@@ -132,7 +132,7 @@ class ConsoleLine:
 
 
 def escape(text: str) -> str:
-    """Return `text` with what cannot be printed written out: `\\n`, `\\x1b`, `\\u2028`."""
+    """Return `text` with what cannot be printed written out as Python writes it: escapes for newlines, ESC, U+2028."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -157,8 +157,8 @@ def _shortened(value: Plain, most: int) -> Plain:
     if isinstance(value, str):
         half = max(most // 2, 8)
         return value if len(value) <= 2 * half else f"{value[:half]} ... {value[-half:]}"
-    if isinstance(value, dict) and len(value) <= 8:
+    if is_dict(value) and len(value) <= 8:
         return {_shortened(key, 64): _shortened(member, most // 2) for key, member in value.items()}
-    if isinstance(value, dict | list):
+    if is_dict(value) or is_list(value):
         return value if len(_ENCODER.encode(value)) <= most else f"<{len(value)} items, cut>"
     return value

@@ -10,6 +10,7 @@ from backendkit.logging.policy import AccessPolicy
 
 def kept(
     policy: AccessPolicy,
+    *,
     status: int,
     duration_us: int,
     request_id: str | None,

@@ -20,10 +20,12 @@ _SHORT = 64
 """Characters of a text that is worth remembering as harmless: event names, routes, methods."""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_PEM = re.compile(r"-----BEGIN[A-Z ]{0,40}PRIVATE KEY(?:.*?-----END[A-Z ]{0,40}KEY-----|.*)", re.S)
+_PEM = re.compile(
+    r"-----BEGIN[A-Z ]{0,40}PRIVATE KEY(?:.*?-----END[A-Z ]{0,40}KEY-----|.*)", re.DOTALL
+)
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{6,}+(?:\.[A-Za-z0-9_-]*+){0,4}")
-_BEARER = re.compile(r"\b(bearer\s{1,4})[A-Za-z0-9._~+/=:-]{4,}+", re.I)
-_BASIC = re.compile(r"\b(basic\s{1,4})([A-Za-z0-9+/_-]{4,}+={0,2})", re.I)
+_BEARER = re.compile(r"\b(bearer\s{1,4})[A-Za-z0-9._~+/=:-]{4,}+", re.IGNORECASE)
+_BASIC = re.compile(r"\b(basic\s{1,4})([A-Za-z0-9+/_-]{4,}+={0,2})", re.IGNORECASE)
 _KEYS_OF_PROVIDERS = re.compile(
     r"(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}|gh[opsru]_[0-9A-Za-z]{20,}+"
     r"|github_pat_[0-9A-Za-z_]{20,}+|glpat-[0-9A-Za-z_-]{16,}+|xox[abeoprs]-[0-9A-Za-z-]{10,}+"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -16,7 +17,7 @@ from decimal import Decimal
 from enum import Enum
 from itertools import islice
 from pathlib import PurePath
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard, cast
 from uuid import UUID
 
 from backendkit.logging.decide.secrets import Secrets
@@ -33,6 +34,16 @@ _MARGIN = 256
 
 _AS_TEXT = (UUID, date, datetime, time, timedelta, Decimal, PurePath)
 _SEQUENCES = (list, tuple, set, frozenset, deque)
+
+
+def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
+    """Tell whether a plain value is a dict."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Tell whether a plain value is a list."""
+    return isinstance(value, list)
 
 
 class Cleaner:
@@ -60,7 +71,7 @@ class Cleaner:
                 walk.member(out, key, value)
                 continue
             name, secret = decide(key)
-            kind = type(value)
+            kind: object = cast("Any", type(value))
             if kind is bool or value is None:
                 out[name] = value
             elif secret:
@@ -90,7 +101,9 @@ class Cleaner:
         if size <= longest:
             return clean
         # What was cut off may have held the end of a secret whose beginning stands in the margin.
-        kept = min(longest, max(len(clean) - _MARGIN, 0) if size > longest + _MARGIN else len(clean))
+        kept = min(
+            longest, max(len(clean) - _MARGIN, 0) if size > longest + _MARGIN else len(clean)
+        )
         return f"{clean[:kept]}... [{size - kept} more characters]"
 
 
@@ -121,7 +134,9 @@ class _Walk:
         name, secret = self._key(key)
         while name in out:
             name += "'"  # `1` and `"1"` are two keys; both are kept
-        out[name] = self._secrets.mask if secret and not _tells_nothing(value) else self.value(value)
+        out[name] = (
+            self._secrets.mask if secret and not _tells_nothing(value) else self.value(value)
+        )
 
     def _key(self, key: object) -> tuple[str, bool]:
         """Return a key's text and whether it is a secret's, which is seen in the whole of it."""
@@ -141,29 +156,35 @@ class _Walk:
                 return convert(self, value)
         return self._object(value)
 
-    def _text(self, value: str) -> str:
+    def text(self, value: str) -> str:
+        """A text of any class."""
         return self._cleaner.text(str.__str__(value))
 
-    def _int(self, value: int) -> int | str:
+    def integer(self, value: int) -> int | str:
+        """An int of any class; beyond 64 bits, its digits."""
         value = int.__int__(value)
         if -_LARGEST <= value < _LARGEST:
             return self._secrets.number(value)
         return _digits(value)
 
-    def _float(self, value: float) -> float | None:
+    def real(self, value: float) -> float | None:
+        """A float of any class; what JSON has no word for is null."""
         value = float.__float__(value)
         return value if math.isfinite(value) else None
 
-    def _same(self, value: object) -> object:
+    def same(self, value: object) -> object:
+        """What is plain already."""
         return value
 
-    def _bytes(self, value: bytes | bytearray | memoryview) -> str:
+    def octets(self, value: bytes | bytearray | memoryview) -> str:
+        """Bytes, as the text they are or with what is none escaped."""
         start = bytes(value[: self._limits.string + _MARGIN + 1])
         return self._cleaner.text(start.decode("utf-8", "backslashreplace"))
 
-    def _mapping(self, value: Mapping[object, object]) -> Plain:
+    def mapping(self, value: Mapping[Any, Any]) -> Plain:
+        """A mapping, with its secrets masked."""
         # A subclass's own `items` may do anything; a dict's does not run code of others.
-        items = dict.items(value) if isinstance(value, dict) else value.items()
+        items = cast("Any", dict).items(value) if isinstance(value, dict) else value.items()
         return self._within(value, lambda: self._members(items, len(value)))
 
     def _members(self, items: Iterable[tuple[object, object]], size: int) -> dict[str, Plain]:
@@ -175,17 +196,18 @@ class _Walk:
             out["..."] = f"{size - most} more"
         return out
 
-    def _sequence(self, value: Any) -> Plain:
-        names = getattr(value, "_fields", None)
-        if isinstance(value, tuple) and names:
-            pairs = list(zip(map(str, names), value, strict=False))
-            return self._within(value, lambda: self._members(pairs, len(pairs)))
+    def sequence(self, value: Any) -> Plain:
+        """A sequence or set; a named tuple as the mapping it is."""
+        names: Any = getattr(value, "_fields", None)
+        if names and isinstance(value, tuple):
+            pairs: Any = list(zip(map(str, names), cast("Any", value), strict=False))
+            return self._within(pairs, lambda: self._members(pairs, len(pairs)))
         return self._within(value, lambda: self._listed(value))
 
     def _listed(self, value: Any) -> list[Plain]:
         most = self._limits.items
         iterate: Iterator[object] = _iterator(value)
-        items = list(islice(iterate, most))
+        items: list[object] = list(islice(iterate, most))
         if len(items) == 2 and isinstance(items[0], str | bytes):
             # A pair, as headers come: `(b"cookie", b"...")`.
             name, secret = self._key(items[0])
@@ -235,7 +257,8 @@ def _iterator(value: Any) -> Iterator[Any]:
     """Iterate as the built-in type does, whatever a subclass has made of it."""
     for base in _SEQUENCES:
         if isinstance(value, base):
-            iterator: Iterator[Any] = base.__iter__(value)
+            own: Any = base
+            iterator: Iterator[Any] = own.__iter__(value)
             return iterator
     return iter(value)
 
@@ -252,20 +275,20 @@ def _type_name(value: object) -> str:
 
 
 _EXACT: Mapping[type, Callable[[_Walk, Any], Plain]] = {
-    str: _Walk._text,  # noqa: SLF001 - the table of this class's own conversions
-    int: _Walk._int,  # noqa: SLF001
-    float: _Walk._float,  # noqa: SLF001
-    bool: _Walk._same,  # noqa: SLF001
-    type(None): _Walk._same,  # noqa: SLF001
-    dict: _Walk._mapping,  # noqa: SLF001
-    list: _Walk._sequence,  # noqa: SLF001
+    str: _Walk.text,
+    int: _Walk.integer,
+    float: _Walk.real,
+    bool: _Walk.same,
+    type(None): _Walk.same,
+    dict: _Walk.mapping,
+    list: _Walk.sequence,
 }
 
 _BASES: tuple[tuple[Any, Callable[[_Walk, Any], Plain]], ...] = (
-    (str, _Walk._text),  # noqa: SLF001
-    ((bytes, bytearray, memoryview), _Walk._bytes),  # noqa: SLF001
-    (int, _Walk._int),  # noqa: SLF001
-    (float, _Walk._float),  # noqa: SLF001
-    (Mapping, _Walk._mapping),  # noqa: SLF001
-    ((*_SEQUENCES, Set), _Walk._sequence),  # noqa: SLF001
+    (str, _Walk.text),
+    ((bytes, bytearray, memoryview), _Walk.octets),
+    (int, _Walk.integer),
+    (float, _Walk.real),
+    (Mapping, _Walk.mapping),
+    ((*_SEQUENCES, AbstractSet), _Walk.sequence),
 )
