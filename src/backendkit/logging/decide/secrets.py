@@ -128,7 +128,7 @@ class Secrets:
                 return self.mask if _is_card(text) else text
             return self._providers(text) if "A" in text else text
         clean = self._tokens(text)
-        if ":" in clean or "=" in clean or "%3" in clean:
+        if ":" in clean or "=" in clean or "%3" in clean or "'," in clean or '",' in clean:
             clean = self._pairs.scrub(self._users(clean))
         if len(clean) >= 13:
             clean = _CARD.sub(self._card, clean)

@@ -201,7 +201,7 @@ class _Walk:
         names: Any = getattr(value, "_fields", None)
         if names and isinstance(value, tuple):
             pairs: Any = list(zip(map(str, names), cast("Any", value), strict=False))
-            return self._within(pairs, lambda: self._members(pairs, len(pairs)))
+            return self._within(cast("Any", value), lambda: self._members(pairs, len(pairs)))
         return self._within(value, lambda: self._listed(value))
 
     def _listed(self, value: Any) -> list[Plain]:
