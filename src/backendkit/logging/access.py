@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple
 
@@ -195,7 +196,8 @@ class AccessLog:
         said.update(_around(fields))
         pipeline = self._find()
         if pipeline is None:
-            self._logger.log(LEVELS[level], Structured(EVENT, said))
+            with suppress(Exception):  # somebody else's filters and handlers
+                self._logger.log(LEVELS[level], Structured(EVENT, said))
         else:
             pipeline.record(level, EVENT, said, logger=LOGGER, context_fields={})
 

@@ -65,7 +65,7 @@ class Cleaner:
         out: dict[str, Plain] = {}
         walk: _Walk | None = None
         decide, text, longest = self.secrets.key, self.secrets.text, self.limits.string
-        for key, value in fields.items():
+        for key, value in fields.items() if len(fields) <= self.limits.values else self._some(fields):
             if type(key) is not str or len(key) > _LONG_KEY or not key.isascii():
                 walk = walk or _Walk(self)
                 walk.member(out, key, value)
@@ -84,6 +84,11 @@ class Cleaner:
                 walk = walk or _Walk(self)
                 out[name] = walk.value(value)
         return out
+
+    def _some(self, fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        most = self.limits.values
+        yield from islice(fields.items(), most)
+        yield "...", f"{len(fields) - most} more"
 
     def value(self, value: object) -> Plain:
         """Return one value, plain."""
