@@ -55,7 +55,16 @@ def test_the_short_way_says_what_the_long_way_says(
     for processors in ([], [lambda _logger, _method, event_dict: event_dict]):
         out = io.BytesIO()
         with configure_logging(stream=out, processors=processors):  # type: ignore[arg-type]
-            AccessLog().write(asking(rid, **fields), method, path, status, took, route=route, size=size, client=client)
+            AccessLog().write(
+                asking(rid, **fields),
+                method,
+                path,
+                status,
+                took,
+                route=route,
+                size=size,
+                client=client,
+            )
         (line,) = out.getvalue().decode().splitlines()
         record = json.loads(line, parse_constant=pytest.fail)
         record.pop("timestamp")
@@ -140,7 +149,9 @@ def test_traces_show_on_the_line() -> None:
     """From the header that the frame binds."""
     out = Lines()
     with configure_logging(stream=out):
-        AccessLog().write(asking(traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01"), "GET", "/", 200, 1)
+        AccessLog().write(
+            asking(traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01"), "GET", "/", 200, 1
+        )
     record = out.one()
     assert record["trace_id"] == "a" * 32
     assert "traceparent" not in record

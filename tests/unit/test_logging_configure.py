@@ -124,7 +124,9 @@ def test_undo_puts_everything_back() -> None:
     structlog.configure(processors=[structlog.processors.JSONRenderer()])
     try:
         before = root.handlers[:], root.level, structlog.get_config()
-        with configure_logging(stream=io.StringIO(), level="debug", levels={"some.where": "error"}) as now:
+        with configure_logging(
+            stream=io.StringIO(), level="debug", levels={"some.where": "error"}
+        ) as now:
             assert mine not in root.handlers
             assert logging.getLogger("some.where").level == logging.ERROR
             assert root.level == logging.DEBUG
@@ -180,7 +182,7 @@ def test_every_method_writes_and_none_raises(out: Lines) -> None:
     """A call that is wrong still says that something happened."""
     log = get_logger()
     log.msg("a")
-    log.warn("b")
+    log.warning("b")
     log.fatal("c")
     log.log(35, "d")
     log.log(7, "not reached")
@@ -273,7 +275,9 @@ def test_records_of_the_standard_library(out: Lines) -> None:
     }  # fmt: skip
     log.info("login %s", {"password": "hunter2"})
     assert "hunter2" not in out.one()["event"]
-    ours().handle(logging.makeLogRecord({"msg": "%d", "args": ("x",), "levelno": 20, "name": "std"}))
+    ours().handle(
+        logging.makeLogRecord({"msg": "%d", "args": ("x",), "levelno": 20, "name": "std"})
+    )
     assert out.one()["event"] == "%d [its arguments do not fit]"
     log.log(35, "between", stack_info=True)
     record = out.one()
@@ -385,7 +389,10 @@ def test_gunicorns_own_set_up_makes_no_difference() -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     found = [(record["logger"], record["event"]) for record in out.records()]
-    assert found == [("gunicorn.error", "Booting worker with pid: 5"), ("gunicorn.access", "GET / 200")]
+    assert found == [
+        ("gunicorn.error", "Booting worker with pid: 5"),
+        ("gunicorn.access", "GET / 200"),
+    ]
 
 
 def test_server_access_lines_can_be_left_out() -> None:
@@ -396,7 +403,9 @@ def test_server_access_lines_can_be_left_out() -> None:
     with configure_logging(stream=out, server_access=False):
         logging.getLogger("uvicorn.access").error("GET / 200")
         logging.getLogger("gunicorn.access").error("GET / 200")
-        logging.getLogger("werkzeug").info('127.0.0.1 - - [20/Nov/2026 10:00:00] "%s" %s %s', "GET", 200, "-")
+        logging.getLogger("werkzeug").info(
+            '127.0.0.1 - - [20/Nov/2026 10:00:00] "%s" %s %s', "GET", 200, "-"
+        )
         _log("info", "\x1b[31m\x1b[1m * Running on %s\x1b[0m", "http://x")
     assert [record["event"] for record in out.records()] == [" * Running on http://x"]
 
@@ -404,7 +413,10 @@ def test_server_access_lines_can_be_left_out() -> None:
 def test_audit_events_have_a_stream_of_their_own() -> None:
     """Who did what to which; never filtered, never sampled, never queued."""
     out, apart = Lines(), Lines()
-    with configure_logging(stream=out, audit_stream=apart, level="critical", queue=10) as now, bound(user_id=7):
+    with (
+        configure_logging(stream=out, audit_stream=apart, level="critical", queue=10) as now,
+        bound(user_id=7),
+    ):
         assert audit("user.delete", "user:42", "denied", reason="not yours", password="x")
         assert now.lost == 0
     record = apart.one()
@@ -463,7 +475,11 @@ def test_events_become_records(out: Lines) -> None:
     hooks.emit(BreakerOpened("payments"))
     hooks.emit(Worse("payments"))
     record = out.one()
-    assert (record["event"], record["level"], record["logger"]) == ("worse", "error", "backendkit.resilience")
+    assert (record["event"], record["level"], record["logger"]) == (
+        "worse",
+        "error",
+        "backendkit.resilience",
+    )
     assert (record["name"], record["token"]) == ("payments", "[redacted]")
     end()
     hooks.emit(Worse("payments"))
@@ -484,7 +500,11 @@ def test_the_console_format_and_auto() -> None:
 
 def test_processors_serve_in_a_chain_of_ones_own() -> None:
     """Each is a structlog processor like any other."""
-    said: Any = {"event": "e", "user_id": 1, "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
+    said: Any = {
+        "event": "e",
+        "user_id": 1,
+        "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+    }
     with bound(user_id=2, shop=3):
         merged = merge_context(None, "info", said)
     assert (merged["user_id"], merged["shop"]) == (1, 3)
@@ -516,7 +536,9 @@ def test_a_later_version_of_traceparent_is_read() -> None:
 def test_the_current_span_wins_over_the_header(out: Lines) -> None:
     """A span of this process is nearer than the caller's."""
     trace = pytest.importorskip("opentelemetry.trace")
-    span = trace.NonRecordingSpan(trace.SpanContext(int("c" * 32, 16), int("d" * 16, 16), is_remote=False))
+    span = trace.NonRecordingSpan(
+        trace.SpanContext(int("c" * 32, 16), int("d" * 16, 16), is_remote=False)
+    )
     with trace.use_span(span), bound(traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01"):
         get_logger().info("a")
     record = out.one()
@@ -551,9 +573,10 @@ def test_the_last_resort_is_a_line(out: Lines, monkeypatch: pytest.MonkeyPatch) 
 
 def test_near_the_end_of_the_stack_there_is_still_a_line(out: Lines) -> None:
     """A RecursionError is logged where it is caught, which may be deep."""
-
     handler = ours()
-    record = logging.makeLogRecord({"msg": "deep", "levelno": 40, "levelname": "ERROR", "name": "x"})
+    record = logging.makeLogRecord(
+        {"msg": "deep", "levelno": 40, "levelname": "ERROR", "name": "x"}
+    )
     told: list[int] = []
 
     def deep() -> None:
@@ -573,7 +596,9 @@ def test_near_the_end_of_the_stack_there_is_still_a_line(out: Lines) -> None:
 def test_redaction_rules_reach_every_record() -> None:
     """Options given once hold for all doors."""
     out = Lines()
-    with configure_logging(stream=out, redaction=Redaction().also("plate"), limits=Limits(string=64)):
+    with configure_logging(
+        stream=out, redaction=Redaction().also("plate"), limits=Limits(string=64)
+    ):
         logging.getLogger("x").warning("a", extra={"plate": "B-1", "long": "x" * 99})
     record = out.one()
     assert record["plate"] == "[redacted]"

@@ -43,7 +43,6 @@ class Hostile:
         return 7
 
 
-
 class MoreHostile(Hostile):
     """Not even what it is can be asked."""
 
@@ -257,7 +256,9 @@ def test_a_line_that_is_too_long_is_told_shorter(dump: Any, size: int) -> None:
 
 def test_a_record_of_too_many_fields_keeps_its_head() -> None:
     """When nothing else fits, a record still says when and what."""
-    record = {"timestamp": "t", "level": "info", "event": "e"} | {f"k{n}" * 20: n for n in range(99)}
+    record = {"timestamp": "t", "level": "info", "event": "e"} | {
+        f"k{n}" * 20: n for n in range(99)
+    }
     told = json.loads(JsonLine(1_024)(record))
     assert told.keys() == {"timestamp", "level", "event", "cut_bytes"}
 
@@ -270,7 +271,7 @@ def test_without_orjson_the_standard_library_renders(monkeypatch: pytest.MonkeyP
 
 
 def test_orjson_lines_hide_no_control_character() -> None:
-    """orjson writes C1, line separators and direction marks as they are."""
+    """Orjson writes C1, line separators and direction marks as they are."""
     line = fastest_dump()({"a": "\x7f\x9b\u2028\u202e\u2066\ufeffé"})
     assert line.decode() == '{"a":"\\u007f\\u009b\\u2028\\u202e\\u2066\\ufeffé"}'
     assert fastest_dump()({"a": "\x7f"}) == b'{"a":"\\u007f"}'

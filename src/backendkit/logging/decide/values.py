@@ -65,7 +65,9 @@ class Cleaner:
         out: dict[str, Plain] = {}
         walk: _Walk | None = None
         decide, text, longest = self.secrets.key, self.secrets.text, self.limits.string
-        for key, value in fields.items() if len(fields) <= self.limits.values else self._some(fields):
+        for key, value in (
+            fields.items() if len(fields) <= self.limits.values else self._some(fields)
+        ):
             if type(key) is not str or len(key) > _LONG_KEY or not key.isascii():
                 walk = walk or _Walk(self)
                 walk.member(out, key, value)
