@@ -87,12 +87,12 @@ def dropping(name: str) -> Move:
 
 def echoing(token: bytes) -> Move:
     """Have bytes sent back."""
-    return lambda d: ref.echo(d.key("e"), token), lambda o, _: [len(token), token, b""]
+    return lambda d: ref.echo(d.key("e"), token), lambda _, __: [len(token), token, b""]
 
 
 def asking_the_time() -> Move:
     """Read the clock."""
-    return lambda d: ref.time(d.key("t")), lambda o, now: [now]
+    return lambda d: ref.time(d.key("t")), lambda _, now: [now]
 
 
 moves = st.one_of(

@@ -13,7 +13,7 @@ from backendkit.stores import MemoryStore, connect
 from tests.contract import reference as ref
 from tests.ground.servers import Server
 from tests.ground.single import Single
-from tests.ground.stores import Bench, Driver, Kind
+from tests.ground.stores import COLOURS, Bench, Driver, Kind
 from tests.ground.waiting import eventually
 from tests.structure.lua import faults
 
@@ -187,8 +187,8 @@ def test_one_that_fails_does_not_stop_the_others(driver: Driver) -> None:
 @pytest.mark.parametrize("argument", [2**53, -(2**53), "text", 1.5, None], ids=repr)
 def test_one_that_cannot_be_sent_does_not_stop_the_others(bench: Bench, argument: Any) -> None:
     """What is no integer below 2**53 and no bytes is refused by name, alone, and in either colour."""
-    for colour in ("sync", "async"):
-        with bench.driver("single", colour) as driver:  # type: ignore[arg-type]  # both are colours
+    for colour in COLOURS:
+        with bench.driver("single", colour) as driver:
             wrong = ref.operation(ref.ADD, driver.key("n"), args=(argument,))
             outcomes = driver.run_many(
                 [ref.add(driver.key("n"), 1), wrong, ref.add(driver.key("n"), 1)]

@@ -86,6 +86,7 @@ class Driver:
         kind: Kind,
         colour: Colour,
         store: Store,
+        *,
         clock: ManualClock,
         namespace: str,
         loop: LoopThread,
@@ -163,14 +164,16 @@ class Bench:
         """Return a store of a kind, which whoever asked closes."""
         if kind == "memory":
             return MemoryStore(clock=self.clock)
-        given = {"timeout": PATIENT_S, "connect_timeout": PATIENT_S, **options}
+        given: dict[str, Any] = {"timeout": PATIENT_S, "connect_timeout": PATIENT_S, **options}
         return connect(self._url_of(kind), clock=self.clock, now=self.clock.wall_us, **given)
 
     @contextmanager
     def driver(self, kind: Kind, colour: Colour, **options: str | float | bool) -> Iterator[Driver]:
         """Open a store in one colour for a block."""
         store = self.store(kind, **options)
-        driver = Driver(kind, colour, store, self.clock, self._namespace, self._loop)
+        driver = Driver(
+            kind, colour, store, clock=self.clock, namespace=self._namespace, loop=self._loop
+        )
         try:
             yield driver
         finally:

@@ -3,6 +3,8 @@
 import asyncio
 import contextvars
 import sys
+import threading
+from collections import UserDict
 from collections.abc import Iterator
 
 import pytest
@@ -83,6 +85,27 @@ def test_threads_that_bind_at_once_lose_nothing(request_: Request) -> None:
     assert len(request_.fields) == 8 * 60
 
 
+def test_what_comes_while_fields_are_added_is_not_lost(request_: Request) -> None:
+    """Another thread's fields wait until these are in."""
+
+    class Slow(UserDict[str, int]):
+        """Fields that take their time, in which another thread has come."""
+
+        def __getitem__(self, key: str) -> int:
+            other.start()
+            came.wait(0.05)
+            return super().__getitem__(key)
+
+    def add() -> None:
+        request_.add({"other": 1})
+        came.set()
+
+    came, other = threading.Event(), threading.Thread(target=add)
+    request_.add(Slow(slow=1))
+    other.join(20)
+    assert request_.fields == {"slow": 1, "other": 1}
+
+
 def test_readers_see_no_dictionary_that_changes(request_: Request) -> None:
     """What was read stays as it was read."""
     context.bind(a=1)
@@ -145,9 +168,16 @@ def test_lexical_fields_end_with_their_block(request_: Request) -> None:
 
 def test_lexical_fields_need_no_request() -> None:
     """And end also when the block raises."""
-    with pytest.raises(LookupError), context.bound(a=1):
-        assert context.fields() == {"a": 1}
-        raise LookupError
+
+    def fail() -> None:
+        with context.bound(a=1):
+            seen.update(context.fields())
+            raise LookupError
+
+    seen: dict[str, object] = {}
+    with pytest.raises(LookupError):
+        fail()
+    assert seen == {"a": 1}
     assert context.fields() == {}
 
 
@@ -163,11 +193,18 @@ def test_deadlines_nest_and_take_the_minimum() -> None:
     with context.until(100) as outer:
         with context.until(200) as later:
             assert (later, context.deadline_us()) == (100, 100)
-        with pytest.raises(LookupError), context.until(50) as sooner:
+        with context.until(50) as sooner:
             assert (sooner, context.deadline_us()) == (50, 50)
-            raise LookupError
+        with pytest.raises(LookupError):
+            fail_by(50)
         assert (outer, context.deadline_us()) == (100, 100)
     assert context.deadline_us() is None
+
+
+def fail_by(mono_us: int) -> None:
+    """Raise under a deadline."""
+    with context.until(mono_us):
+        raise LookupError
 
 
 def test_a_task_inherits_the_deadline_and_keeps_its_own() -> None:
@@ -180,6 +217,37 @@ def test_a_task_inherits_the_deadline_and_keeps_its_own() -> None:
                 return context.deadline_us()
 
         with context.until(100):
-            return await asyncio.gather(own(10), own(20), own(1_000))
+            return list(await asyncio.gather(own(10), own(20), own(1_000)))
 
     assert asyncio.run(main()) == [10, 20, 100]
+
+
+def test_detached_work_keeps_the_requests_name_and_neither_binds_nor_hurries() -> None:
+    """It may serve others, too, or outlive the request."""
+    request = Request("r-1")
+    token = context.enter(request)
+    context.bind(user_id="u")
+
+    def work() -> tuple[dict[str, object], int | None]:
+        context.detach()
+        context.bind(late=True)
+        return context.fields(), context.deadline_us()
+
+    with context.until(5):
+        told = contextvars.copy_context().run(work)
+        assert context.deadline_us() == 5
+    context.leave(request, token)
+    assert told == ({"request_id": "r-1", "user_id": "u"}, None)
+    assert request.fields == {"user_id": "u"}
+
+
+def test_detaching_outside_of_a_request_drops_the_deadline() -> None:
+    """There is nothing else to drop."""
+    with context.until(5):
+        contextvars.copy_context().run(context.detach)
+
+        def work() -> tuple[object, int | None]:
+            context.detach()
+            return context.current(), context.deadline_us()
+
+        assert contextvars.copy_context().run(work) == (None, None)

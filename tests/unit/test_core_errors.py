@@ -57,14 +57,22 @@ def make(kind: type[AppError]) -> AppError:
     return kind("why", details=[{"issue": "x"}], headers={"A": "b"}, retry_after=1.5, kind="small")
 
 
+def sent(error: AppError, how: int | str) -> AppError:
+    """Return an error as another process would see it, or a copy."""
+    if isinstance(how, int):
+        again = pickle.loads(pickle.dumps(error, how))
+        assert isinstance(again, AppError)
+        return again
+    return copy.deepcopy(error) if how == "deepcopy" else copy.copy(error)
+
+
 @pytest.mark.parametrize("kind", [*TREE, Teapot, Picky], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("protocol", [*range(pickle.HIGHEST_PROTOCOL + 1), "copy", "deepcopy"])
 def test_an_error_travels_whole(kind: type[AppError], protocol: Any) -> None:
     """Pickled to another process or copied: the same texts, the same data, none of it shared when deep."""
     error = make(kind)
     error.add_note("seen on the way")
-    ways: dict[Any, Callable[[AppError], AppError]] = {"copy": copy.copy, "deepcopy": copy.deepcopy}
-    again = ways.get(protocol, lambda e: pickle.loads(pickle.dumps(e, protocol)))(error)
+    again = sent(error, protocol)
     assert type(again) is kind
     assert again is not error
     assert (str(again), again.text, again.args) == (str(error), error.text, error.args)

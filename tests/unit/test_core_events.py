@@ -82,10 +82,10 @@ def test_a_hook_may_remove_itself_and_add_others() -> None:
     def once(event: Event) -> None:
         seen.append("once")
         remove()
-        hooks.add(lambda e: seen.append("late"))
+        hooks.add(lambda _: seen.append("late"))
 
     remove = hooks.add(once)
-    hooks.add(lambda e: seen.append("other"))
+    hooks.add(lambda _: seen.append("other"))
     hooks.emit(Closed())
     hooks.emit(Closed())
     assert seen == ["once", "other", "other", "late"]
@@ -98,7 +98,7 @@ def test_a_hook_that_raises_is_contained_and_reported_once(
     """The others are told all the same, and so is it, the next time."""
     hooks, seen = Hooks(), list[Event]()
     culprit = Unhashable()
-    hooks.add((lambda e: culprit(e)) if hashable else culprit)
+    hooks.add(culprit.__call__ if hashable else culprit)
     hooks.add(seen.append)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
@@ -156,10 +156,10 @@ def test_hooks_come_and_go_from_many_threads() -> None:
 
     def work(_: int) -> None:
         for _ in range(200):
-            remove = hooks.add(lambda e: None)
+            remove = hooks.add(lambda _: None)
             hooks.emit(Closed())
             remove()
-        hooks.add(lambda e: None)
+        hooks.add(lambda _: None)
 
     in_threads(8, work)
     assert len(hooks._hooks) == 8

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from backendkit.core import context
 from backendkit.core.flights import Flights
 from backendkit.core.outcome import Error, Outcome, Value
 from tests.ground.loops import in_fork, in_threads
@@ -38,7 +39,7 @@ class Gate:
     async def load_async(self) -> Outcome[Any]:
         """Suspend until the gate is open."""
         self.begun += 1
-        while not self.open.is_set():
+        while not self.open.is_set():  # noqa: ASYNC110  # set by another thread, or by a task that knows no event
             await asyncio.sleep(0)
         return self.outcome
 
@@ -276,17 +277,21 @@ def test_an_interrupted_load_lands() -> None:
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_load_whose_loop_ends_lands(*, begun: bool) -> None:
-    """Also one whose task never took its first step; a thread that waits for it is told."""
+def test_a_load_whose_task_is_cancelled_lands(*, begun: bool) -> None:
+    """As all tasks are when a loop ends; also one that never took its first step, and without a warning for it."""
     flights, gate = Flights(), Gate()
 
     async def main() -> None:
-        task = asyncio.create_task(flights.share_async("k", gate.load_async))
+        first = asyncio.create_task(flights.share_async("k", gate.load_async))
         await asyncio.sleep(0)
         if begun:
             await asyncio.sleep(0)
         assert (len(flights), gate.begun) == (1, int(begun))
-        task.cancel()
+        (leader,) = flights._tasks
+        leader.cancel()
+        outcome = await first
+        assert isinstance(outcome, Error)
+        assert str(outcome.error) == "the load was interrupted"
 
     asyncio.run(main())
     gc.collect()
@@ -301,7 +306,7 @@ def test_a_cancelled_leader_tells_a_loop_that_waits() -> None:
 
     async def lead() -> None:
         task = asyncio.create_task(flights.share_async("k", gate.load_async))
-        while waiting(flights) < 2:
+        while waiting(flights) < 2:  # noqa: ASYNC110  # set by another thread, or by a task that knows no event
             await asyncio.sleep(0)
         waits.set()
         task.cancel()
@@ -321,12 +326,12 @@ def test_a_blocking_caller_on_the_leaders_loop_loads_for_itself() -> None:
     """It would else wait for a task that only its own return lets go on."""
 
     async def main() -> None:
-        flights, gate = Flights(), Gate()
+        flights, gate = Flights(SOON_US), Gate()
         leader = asyncio.create_task(flights.share_async("k", gate.load_async))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert flights.share_sync("k", loaded).unwrap() == "own"
-        assert len(flights) == 1
+        assert len(flights) == 1  # who had waited in vain would have forgotten it
         gate.open.set()
         assert await leader is gate.outcome
 
@@ -335,29 +340,30 @@ def test_a_blocking_caller_on_the_leaders_loop_loads_for_itself() -> None:
 
 def test_a_blocking_caller_between_two_runs_of_the_leaders_loop_loads_for_itself() -> None:
     """The loop has stopped, and only this thread would run it again."""
-    flights, gate = Flights(), Gate()
+    flights, gate = Flights(SOON_US), Gate()
     with asyncio.Runner() as runner:
 
         async def begin() -> None:
             task = asyncio.create_task(flights.share_async("k", gate.load_async))
             kept.append(task)
-            while not gate.begun:
+            while not gate.begun:  # noqa: ASYNC110  # set by another thread, or by a task that knows no event
                 await asyncio.sleep(0)
 
         kept: list[asyncio.Task[Any]] = []
         runner.run(begin())
         assert flights.share_sync("k", loaded).unwrap() == "own"
+        assert len(flights) == 1
         gate.open.set()
 
-        async def end() -> Outcome[Any]:
-            return await kept[0]
+        async def end() -> bool:
+            return await kept[0] is gate.outcome
 
-        assert runner.run(end()) is gate.outcome
+        assert runner.run(end())
 
 
 def test_a_blocking_caller_on_a_loop_that_moved_loads_for_itself() -> None:
     """A loop that another thread now runs is known by itself."""
-    flights, gate = Flights(), Gate()
+    flights, gate = Flights(SOON_US), Gate()
     loop = asyncio.new_event_loop()
     begun = threading.Thread(
         target=lambda: loop.run_until_complete(lead(flights, gate, kept)),
@@ -368,6 +374,7 @@ def test_a_blocking_caller_on_a_loop_that_moved_loads_for_itself() -> None:
 
     async def elsewhere() -> object:
         value = flights.share_sync("k", loaded).unwrap()
+        assert len(flights) == 1
         gate.open.set()
         await kept[0]
         return value
@@ -379,16 +386,18 @@ def test_a_blocking_caller_on_a_loop_that_moved_loads_for_itself() -> None:
 async def lead(flights: Flights, gate: Gate, kept: list[asyncio.Task[Any]]) -> None:
     """Begin to lead in a task, and leave it."""
     kept.append(asyncio.create_task(flights.share_async("k", gate.load_async)))
-    while not gate.begun:
+    while not gate.begun:  # noqa: ASYNC110  # set by another thread, or by a task that knows no event
         await asyncio.sleep(0)
 
 
 def test_recursion_in_one_thread_loads_for_itself() -> None:
     """A load that asks for its own key gets an answer."""
-    flights = Flights()
+    flights = Flights(SOON_US)
 
     def load() -> Outcome[Any]:
-        return Value([flights.share_sync("k", loaded).unwrap()])
+        own = flights.share_sync("k", loaded).unwrap()
+        assert len(flights) == 1
+        return Value([own])
 
     assert flights.share_sync("k", load).unwrap() == ["own"]
     assert len(flights) == 0
@@ -396,10 +405,12 @@ def test_recursion_in_one_thread_loads_for_itself() -> None:
 
 def test_a_loop_run_by_a_load_does_not_wait_for_it() -> None:
     """The leader blocks further up the stack, in the very thread."""
-    flights = Flights()
+    flights = Flights(SOON_US)
 
     def load() -> Outcome[Any]:
-        return Value([asyncio.run(flights.share_async("k", loaded_async)).unwrap()])
+        own = asyncio.run(flights.share_async("k", loaded_async)).unwrap()
+        assert len(flights) == 1
+        return Value([own])
 
     assert flights.share_sync("k", load).unwrap() == ["own"]
     assert len(flights) == 0
@@ -557,3 +568,24 @@ def test_many_of_both_at_once_leave_nothing() -> None:
     assert in_threads(8, work) == [expected] * 8
     assert len(flights) == 0
     assert not flights._tasks
+
+
+def test_a_shared_load_is_nobodys_request() -> None:
+    """What it binds shows in no request, and the first caller's deadline does not hold for the others."""
+    flights = Flights()
+    request = context.Request("r-1")
+
+    async def load() -> Outcome[tuple[str | None, int | None]]:
+        context.bind(loaded=True)
+        return Value((context.request_id(), context.deadline_us()))
+
+    async def caller() -> Outcome[tuple[str | None, int | None]]:
+        token = context.enter(request)
+        try:
+            with context.until(1):
+                return await flights.share_async("k", load)
+        finally:
+            context.leave(request, token)
+
+    assert asyncio.run(caller()).unwrap() == ("r-1", None)
+    assert request.fields == {}

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from typing import Any
 
 import pytest
@@ -10,13 +10,17 @@ import pytest
 from backendkit.core.clock import ManualClock
 from backendkit.core.flights import Flights
 from backendkit.core.flow import IO, AsyncIO, SyncIO, step
-from backendkit.core.operation import Change, Operation, Script
+from backendkit.core.operation import Change, Operation, Script, State
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.stores import MemoryStore
 
-COUNT = Script(
-    "count", lua="", fold=lambda states, now, args: Change((((states[0] or 0) + 1, 10**9),), [(states[0] or 0) + 1])
-)  # fmt: skip
+
+def _fold_count(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
+    number = (states[0] or 0) + 1
+    return Change(((number, 10**9),), [number])
+
+
+COUNT = Script("count", lua="", fold=_fold_count)
 
 
 class World:
@@ -47,7 +51,7 @@ async def all_verbs(io: IO) -> list[object]:
 def test_a_flow_does_the_same_in_both_colours() -> None:
     """One text, two ways to run it."""
     blocking, awaiting = World(), World()
-    assert step(all_verbs(blocking.sync)) == asyncio.run(all_verbs(awaiting.aio))  # type: ignore[arg-type]
+    assert step(all_verbs(blocking.sync)) == asyncio.run(all_verbs(awaiting.aio))
     assert blocking.clock.mono_us() == awaiting.clock.mono_us() == 8
     assert len(blocking.flights) == len(awaiting.flights) == 0
 
@@ -89,11 +93,11 @@ def test_a_flow_that_suspends_is_refused_and_cleaned_up() -> None:
         finally:
             ended.append("flow")
 
+    kept = flow()  # else it would be closed for want of a holder
     with pytest.raises(
         RuntimeError, match="a synchronous flow suspended: its IO must only use blocking calls"
     ):
-        step(flow())
-    gc.collect()
+        step(kept)
     assert ended == ["inner", "flow"]
 
 

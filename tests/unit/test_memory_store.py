@@ -175,7 +175,7 @@ def test_a_batch_tells_a_refusal_as_an_outcome() -> None:
 @pytest.mark.parametrize("keys", [(b"a",), (b"a", b"b")])
 def test_a_fold_that_only_looks_needs_no_list_of_writes(keys: tuple[bytes, ...]) -> None:
     """No writes mean KEEP for every key."""
-    look = Script("look", lua="", fold=lambda states, now, args: Change((), [len(states)]))
+    look = Script("look", lua="", fold=lambda states, *_: Change((), [len(states)]))
     store = MemoryStore()
     store.run(put(b"a", 3))
     assert store.run(Operation(look, keys, (), raw)) == [len(keys)]
@@ -312,9 +312,8 @@ def test_a_refusal_changes_nothing_though_the_fold_did(clock: ManualClock, keys:
     names = [b"a", b"b"][:keys]
     for name in names:
         store.run(grow(name, 5))
-    with pytest.raises(StoreFull):
-        for _ in range(100):
-            store.run(doing(WRITE, *((name, "grow", 1, DAY_US) for name in names)))
+    while store.stats().bytes <= 1_500:
+        store.run(doing(WRITE, *((name, "grow", 1, DAY_US) for name in names)))
     before = size_of(store, *names)
     stats = store.stats()
     with pytest.raises(StoreFull):
@@ -395,6 +394,20 @@ def test_a_key_that_is_rewritten_for_a_day_leaves_no_buckets_behind(clock: Manua
     audit(store)
 
 
+def test_a_number_without_a_bucket_is_in_nobodys_way(clock: ManualClock) -> None:
+    """What expires after it goes as well."""
+    store = MemoryStore(clock=clock)
+    store.run(put(b"moved", ttl_us=SECOND_US))
+    store.run(put(b"moved", ttl_us=DAY_US))
+    store.run(put(b"gone", ttl_us=3 * SECOND_US))
+    assert len(store._due) > len(store._buckets)
+    clock.advance(6 * SECOND_US)
+    store.run(put(b"new"))
+    assert store.stats().entries == 2
+    assert size_of(store, b"moved", b"gone", b"new") == [1, -1, 1]
+    audit(store)
+
+
 def test_a_hundred_thousand_keys_never_remove_more_than_a_few_at_once(clock: ManualClock) -> None:
     """At the bound in entries, with expired ones, ones that may be dropped, and ones that may not."""
     store = MemoryStore(max_entries=50_000, clock=clock)
@@ -421,32 +434,48 @@ def test_no_change_of_a_thread_is_lost() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        in_threads(8, lambda n: [store.run(grow(b"k%d" % (i % 4), 1)) for i in range(400)])
+        in_threads(8, lambda _: [store.run(grow(b"k%d" % (i % 4), 1)) for i in range(400)])
     finally:
         sys.setswitchinterval(interval)
     assert size_of(store, b"k0", b"k1", b"k2", b"k3") == [800] * 4
     audit(store)
 
 
-def test_a_forked_child_goes_on_though_another_thread_held_the_lock() -> None:
-    """With the state that it had; parent and child then go apart."""
+def test_a_fork_cuts_no_change_in_two() -> None:
+    """However busy other threads are: the child finds each state as a fold has left it, and goes on."""
+
+    def fold(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
+        pair: list[int] = states[0] or [0, 0]
+        seen = int(pair[0] == pair[1])
+        pair[0] += 1
+        for _ in range(50):
+            pass  # where another thread may come in
+        pair[1] += 1
+        return Change(((pair, DAY_US),), [seen])
+
+    both = Script("both", lua="return {1}", fold=fold)
+    operation = Operation(both, (b"pair",), (), read=list)
     store = MemoryStore()
-    store.run(put(b"a", 3))
-    with store._lock:
-        child = in_fork(lambda: (store.run(put(b"a", 7)), size_of(store, b"a")))
-    assert child == ([4], [7])
-    assert size_of(store, b"a") == [3]
+    done = threading.Event()
 
+    def work() -> None:
+        while not done.is_set():
+            store.run(operation)
 
-def test_an_entry_that_a_fork_cut_in_two_can_be_written_and_removed(clock: ManualClock) -> None:
-    """The child may have it without its place in a bucket."""
-    for change in (delete(b"a"), put(b"a", 2, 2 * DAY_US)):
-        store = MemoryStore(clock=clock)
-        store.run(put(b"a"))
-        store._buckets.clear()
-        store.run(change)
-        store.run(delete(b"a"))
-        assert store.stats().entries == 0
+    busy = [threading.Thread(target=work) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in busy:
+            thread.start()
+        seen = [in_fork(lambda: store.run(operation)) for _ in range(25)]
+    finally:
+        done.set()
+        for thread in busy:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert seen == [[1]] * 25
+    assert store.run(operation) == [1]
 
 
 def test_folds_of_other_threads_wait_their_turn() -> None:

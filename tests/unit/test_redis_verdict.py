@@ -44,7 +44,7 @@ LINES = {
 
 def refusal(line: str) -> Exception:
     """Return what redis-py makes of a server's error line."""
-    error = DefaultParser.parse_error(line)
+    error = DefaultParser.parse_error(line)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     assert isinstance(error, RedisError)
     return error
 

@@ -137,6 +137,6 @@ def test_threads_share_a_packer() -> None:
 
     def work(number: int) -> bool:
         made = [operation(PLAIN, (b"k%d" % number,), [number * 1_000 + n]) for n in range(500)]
-        return all(parsed(packer.pack(each))[-1] == b"%d" % each.args[0] for each in made)
+        return all(parsed(packer.pack(each))[-1] == str(each.args[0]).encode() for each in made)
 
     assert in_threads(8, work) == [True] * 8

@@ -82,9 +82,8 @@ class Delivery:
             NotSent: nothing ran.
             OutcomeUnknown: it may have run.
         """
-        sent = (
-            self._address is not None
-        )  # not `raw`: a script that answers nil has run all the same
+        # Not whether `raw` is None: a script that answers nil has run all the same.
+        sent = self._address is not None
         while True:
             if sent:
                 await self._react(carrier, raw)
