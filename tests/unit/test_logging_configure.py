@@ -99,9 +99,10 @@ def test_fields_do_not_pose_as_ours(out: Lines) -> None:
     assert record["level_"] == "critical"
     assert record["logger_"] == "x"
     assert record["exception_"] == "none"
-    get_logger().bind(event="b").info("a", event="c")
+    bare: Any = get_logger()
+    bare.bind(event="b").info("a", event="c")
     assert out.one()["event"] == "a"
-    get_logger().info(event="b")
+    bare.info(event="b")
     assert out.one()["event"] == "b"
 
 
@@ -124,7 +125,9 @@ def test_undo_puts_everything_back() -> None:
     structlog.configure(processors=[structlog.processors.JSONRenderer()])
     try:
         before = root.handlers[:], root.level, structlog.get_config()
-        with configure_logging(stream=io.StringIO(), level="debug", levels={"some.where": "error"}) as now:
+        with configure_logging(
+            stream=io.StringIO(), level="debug", levels={"some.where": "error"}
+        ) as now:
             assert mine not in root.handlers
             assert logging.getLogger("some.where").level == logging.ERROR
             assert root.level == logging.DEBUG
@@ -142,11 +145,11 @@ def test_undo_puts_everything_back() -> None:
 
 def test_loggers_follow_a_new_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     """Module-level loggers live as long as the process, configurations as long as a test."""
-    early = get_logger("early")
+    early: Any = get_logger("early")
     theirs = structlog.get_logger("theirs")
     for level in ("info", "warning", "debug"):
         out = Lines()
-        with configure_logging(stream=out, level=level):  # type: ignore[arg-type]
+        with configure_logging(stream=out, level=level):
             early.debug("d")
             early.info("i")
             theirs.warning("w")
@@ -173,14 +176,14 @@ def test_limits_and_policies_are_checked() -> None:
         Limits(depth=0)
     for wrong in ({"sample": float("nan")}, {"sample": True}, {"sample": 2}, {"exclude": "/x"}, {"levels": ("a", "b", "c")}):  # fmt: skip
         with pytest.raises(InvalidArgument):
-            AccessPolicy(**wrong)  # type: ignore[arg-type]
+            AccessPolicy(**wrong)
 
 
 def test_every_method_writes_and_none_raises(out: Lines) -> None:
     """A call that is wrong still says that something happened."""
-    log = get_logger()
+    log: Any = get_logger()
     log.msg("a")
-    log.warn("b")
+    log.warn("b")  # noqa: G010 - structlog has it
     log.fatal("c")
     log.log(35, "d")
     log.log(7, "not reached")
@@ -188,8 +191,8 @@ def test_every_method_writes_and_none_raises(out: Lines) -> None:
     log.info("e %s", "x")
     log.info("f %(a)s", {"a": 1})
     log.info("g %d", "no number")
-    log.exception("h")
-    log.exception(event="i", exc_info=False)
+    log.exception("h")  # noqa: LOG004 - as somebody may
+    log.exception(event="i", exc_info=False)  # noqa: LOG004, LOG007 - likewise
     found = [(record["level"], record["event"]) for record in out.records()]
     assert found == [
         ("info", "a"), ("warning", "b"), ("critical", "c"), ("warning", "d"), ("info", "e x"), ("info", "f 1"),
@@ -273,7 +276,9 @@ def test_records_of_the_standard_library(out: Lines) -> None:
     }  # fmt: skip
     log.info("login %s", {"password": "hunter2"})
     assert "hunter2" not in out.one()["event"]
-    ours().handle(logging.makeLogRecord({"msg": "%d", "args": ("x",), "levelno": 20, "name": "std"}))
+    ours().handle(
+        logging.makeLogRecord({"msg": "%d", "args": ("x",), "levelno": 20, "name": "std"})
+    )
     assert out.one()["event"] == "%d [its arguments do not fit]"
     log.log(35, "between", stack_info=True)
     record = out.one()
@@ -288,7 +293,7 @@ def test_records_of_the_standard_library(out: Lines) -> None:
 def test_a_wiped_traceback_is_told_from_where_it_was_taken(out: Lines) -> None:
     """Frameworks wipe `__traceback__` from errors that they have handled."""
     try:
-        raise ValueError("x")
+        raise ValueError("x")  # noqa: TRY301 - raised to be caught
     except ValueError as error:
         taken = error.__traceback__
         wiped = error.with_traceback(None)
@@ -299,7 +304,7 @@ def test_a_wiped_traceback_is_told_from_where_it_was_taken(out: Lines) -> None:
     assert record["exception"]["type"] == "ValueError"
     unhandled(wiped, "GET /x")
     assert out.one()["exception"]["stacktrace"] == "ValueError: x"
-    logging.getLogger().error("none", exc_info=True)
+    logging.getLogger().error("none", exc_info=True)  # noqa: LOG014 - as somebody may
     assert "exception" not in out.one()
 
 
@@ -314,7 +319,7 @@ def test_a_record_from_a_queue_keeps_its_context(out: Lines) -> None:
     try:
         with bound(job="j-1"):
             try:
-                raise ValueError("x")
+                raise ValueError("x")  # noqa: TRY301 - raised to be caught
             except ValueError:
                 log.exception("a %s", "b")
         worker = threading.Thread(target=lambda: ours().handle(records.get()))
@@ -371,8 +376,8 @@ def test_uvicorns_own_set_up_makes_no_difference(order: str) -> None:
 
 def test_gunicorns_own_set_up_makes_no_difference() -> None:
     """It gives its loggers handlers and no propagation."""
-    from gunicorn.config import Config
-    from gunicorn.glogging import Logger
+    from gunicorn.config import Config  # type: ignore[import-untyped]  # has none
+    from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # has none
 
     out = Lines()
     config = Config()
@@ -385,7 +390,10 @@ def test_gunicorns_own_set_up_makes_no_difference() -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     found = [(record["logger"], record["event"]) for record in out.records()]
-    assert found == [("gunicorn.error", "Booting worker with pid: 5"), ("gunicorn.access", "GET / 200")]
+    assert found == [
+        ("gunicorn.error", "Booting worker with pid: 5"),
+        ("gunicorn.access", "GET / 200"),
+    ]
 
 
 def test_server_access_lines_can_be_left_out() -> None:
@@ -396,7 +404,9 @@ def test_server_access_lines_can_be_left_out() -> None:
     with configure_logging(stream=out, server_access=False):
         logging.getLogger("uvicorn.access").error("GET / 200")
         logging.getLogger("gunicorn.access").error("GET / 200")
-        logging.getLogger("werkzeug").info('127.0.0.1 - - [20/Nov/2026 10:00:00] "%s" %s %s', "GET", 200, "-")
+        logging.getLogger("werkzeug").info(
+            '127.0.0.1 - - [20/Nov/2026 10:00:00] "%s" %s %s', "GET", 200, "-"
+        )
         _log("info", "\x1b[31m\x1b[1m * Running on %s\x1b[0m", "http://x")
     assert [record["event"] for record in out.records()] == [" * Running on http://x"]
 
@@ -404,7 +414,10 @@ def test_server_access_lines_can_be_left_out() -> None:
 def test_audit_events_have_a_stream_of_their_own() -> None:
     """Who did what to which; never filtered, never sampled, never queued."""
     out, apart = Lines(), Lines()
-    with configure_logging(stream=out, audit_stream=apart, level="critical", queue=10) as now, bound(user_id=7):
+    with (
+        configure_logging(stream=out, audit_stream=apart, level="critical", queue=10) as now,
+        bound(user_id=7),
+    ):
         assert audit("user.delete", "user:42", "denied", reason="not yours", password="x")
         assert now.lost == 0
     record = apart.one()
@@ -463,7 +476,11 @@ def test_events_become_records(out: Lines) -> None:
     hooks.emit(BreakerOpened("payments"))
     hooks.emit(Worse("payments"))
     record = out.one()
-    assert (record["event"], record["level"], record["logger"]) == ("worse", "error", "backendkit.resilience")
+    assert (record["event"], record["level"], record["logger"]) == (
+        "worse",
+        "error",
+        "backendkit.resilience",
+    )
     assert (record["name"], record["token"]) == ("payments", "[redacted]")
     end()
     hooks.emit(Worse("payments"))
@@ -484,14 +501,18 @@ def test_the_console_format_and_auto() -> None:
 
 def test_processors_serve_in_a_chain_of_ones_own() -> None:
     """Each is a structlog processor like any other."""
-    said: Any = {"event": "e", "user_id": 1, "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
+    said: Any = {
+        "event": "e",
+        "user_id": 1,
+        "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+    }
     with bound(user_id=2, shop=3):
         merged = merge_context(None, "info", said)
     assert (merged["user_id"], merged["shop"]) == (1, 3)
     assert add_trace(None, "info", merged)["trace_id"] == "a" * 32
     assert add_trace(None, "info", {"a": 1}) == {"a": 1}
     try:
-        raise ValueError("x")
+        raise ValueError("x")  # noqa: TRY301 - raised to be caught
     except ValueError:
         told = Tracebacks()(None, "error", {"exc_info": True})
     assert told["exception"]["type"] == "ValueError"
@@ -516,7 +537,9 @@ def test_a_later_version_of_traceparent_is_read() -> None:
 def test_the_current_span_wins_over_the_header(out: Lines) -> None:
     """A span of this process is nearer than the caller's."""
     trace = pytest.importorskip("opentelemetry.trace")
-    span = trace.NonRecordingSpan(trace.SpanContext(int("c" * 32, 16), int("d" * 16, 16), is_remote=False))
+    span = trace.NonRecordingSpan(
+        trace.SpanContext(int("c" * 32, 16), int("d" * 16, 16), is_remote=False)
+    )
     with trace.use_span(span), bound(traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01"):
         get_logger().info("a")
     record = out.one()
@@ -529,7 +552,7 @@ def test_the_current_span_wins_over_the_header(out: Lines) -> None:
 
 def test_a_broken_tracer_fails_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody may have half of OpenTelemetry."""
-    monkeypatch.setitem(sys.modules, "opentelemetry.trace", object())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", object())
     assert span_fields() is None
     monkeypatch.delitem(sys.modules, "opentelemetry.trace")
     assert span_fields() is None
@@ -542,7 +565,8 @@ def test_the_last_resort_is_a_line(out: Lines, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(now.pipeline.cleaner.__class__, "fields", lambda *_: 1 / 0)
     get_logger().info("a")
     assert out.one()["logging_failed"] is True
-    get_logger().info(object())
+    bare: Any = get_logger()
+    bare.info(object())
     assert out.one()["event"] == "<unprintable event>"
     monkeypatch.setattr(now.pipeline.timestamps.__class__, "text", lambda *_: 1 / 0)
     get_logger().info("a")
@@ -551,9 +575,10 @@ def test_the_last_resort_is_a_line(out: Lines, monkeypatch: pytest.MonkeyPatch) 
 
 def test_near_the_end_of_the_stack_there_is_still_a_line(out: Lines) -> None:
     """A RecursionError is logged where it is caught, which may be deep."""
-
     handler = ours()
-    record = logging.makeLogRecord({"msg": "deep", "levelno": 40, "levelname": "ERROR", "name": "x"})
+    record = logging.makeLogRecord(
+        {"msg": "deep", "levelno": 40, "levelname": "ERROR", "name": "x"}
+    )
     told: list[int] = []
 
     def deep() -> None:
@@ -573,7 +598,9 @@ def test_near_the_end_of_the_stack_there_is_still_a_line(out: Lines) -> None:
 def test_redaction_rules_reach_every_record() -> None:
     """Options given once hold for all doors."""
     out = Lines()
-    with configure_logging(stream=out, redaction=Redaction().also("plate"), limits=Limits(string=64)):
+    with configure_logging(
+        stream=out, redaction=Redaction().also("plate"), limits=Limits(string=64)
+    ):
         logging.getLogger("x").warning("a", extra={"plate": "B-1", "long": "x" * 99})
     record = out.one()
     assert record["plate"] == "[redacted]"

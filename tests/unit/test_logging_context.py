@@ -43,7 +43,9 @@ def test_threads_and_executors_take_the_context_along() -> None:
             pool.submit(bind, user_id=7).result()
             pool.shutdown(wait=True, cancel_futures=True)
         context.leave(request, token)
-    found = {record["event"]: (record.get("request_id"), record.get("step")) for record in out.records()}
+    found = {
+        record["event"]: (record.get("request_id"), record.get("step")) for record in out.records()
+    }
     assert found == {
         "in a thread": ("r-1", "a"), "in a pool": ("r-1", "a"), "mapped": ("r-1", "a"), "bare": (None, None),
     }  # fmt: skip

@@ -129,8 +129,8 @@ def test_memories_are_bounded_and_stay_right() -> None:
         assert secrets.text(f"text {number}") == f"text {number}"
         assert not secrets.is_secret(f"key{number}")
     assert secrets.is_secret("password")
-    assert len(secrets._known) <= 4_096
-    assert len(secrets._harmless) <= 4_096
+    assert len(secrets.known) <= 4_096
+    assert len(secrets.harmless) <= 4_096
 
 
 def test_the_rules_can_be_changed() -> None:
@@ -187,8 +187,12 @@ passwords = st.text(
 def planted(draw: st.DrawFn) -> tuple[Any, str]:
     """A value with a secret somewhere in it, and the secret."""
     secret = draw(passwords)
-    key = draw(st.sampled_from(["password", "api_key", "X-Auth-Token", "dbSecret", "Cookie", "CSRF"]))
-    key = draw(st.sampled_from(["", "my_", "x-"])) + key + draw(st.sampled_from(["", "2", "_value"]))
+    key = draw(
+        st.sampled_from(["password", "api_key", "X-Auth-Token", "dbSecret", "Cookie", "CSRF"])
+    )
+    key = (
+        draw(st.sampled_from(["", "my_", "x-"])) + key + draw(st.sampled_from(["", "2", "_value"]))
+    )
     value: Any = draw(
         st.sampled_from(
             [
@@ -220,7 +224,9 @@ def planted(draw: st.DrawFn) -> tuple[Any, str]:
     for _ in range(draw(st.integers(0, 12))):
         around = draw(words)
         value = draw(
-            st.sampled_from([[around, value], {around or "a": value}, (value,), {"a": (1, [value])}])
+            st.sampled_from(
+                [[around, value], {around or "a": value}, (value,), {"a": (1, [value])}]
+            )
         )
     return value, secret
 
@@ -251,9 +257,9 @@ def test_a_planted_secret_never_shows(case: tuple[Any, str], kind: Any) -> None:
         log = get_logger("test")
         log.info("saved", value=value)
         log.info("saved %s", value)
-        log.bind(**{"value": value}).warning(value)
+        log.bind(value=value).warning(value)
         try:
-            raise RuntimeError(value) from ValueError(f"password={secret}")
+            raise RuntimeError(value) from ValueError(f"password={secret}")  # noqa: TRY301 - raised to be caught
         except RuntimeError as error:
             error.add_note(f"api_key: {secret}")
             log.exception("failed")
