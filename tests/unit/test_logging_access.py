@@ -63,22 +63,9 @@ def test_the_short_way_says_what_the_long_way_says(told: Any, fields: Any) -> No
     found: list[Any] = []
     for processors in ([], [lambda _logger, _method, event_dict: event_dict]):
         out = io.BytesIO()
-<<<<<<< HEAD
-        with configure_logging(stream=out, processors=processors):  # type: ignore[arg-type]
-            AccessLog().write(
-                asking(rid, **fields),
-                method,
-                path,
-                status,
-                took,
-                route=route,
-                size=size,
-                client=client,
-=======
         with configure_logging(stream=out, processors=processors):
             AccessLog().write(
                 asking(told["rid"], **fields), **{k: v for k, v in told.items() if k != "rid"}
->>>>>>> logging
             )
         (line,) = out.getvalue().decode().splitlines()
         record = json.loads(line, parse_constant=pytest.fail)

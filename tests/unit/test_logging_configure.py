@@ -183,11 +183,7 @@ def test_every_method_writes_and_none_raises(out: Lines) -> None:
     """A call that is wrong still says that something happened."""
     log: Any = get_logger()
     log.msg("a")
-<<<<<<< HEAD
-    log.warning("b")
-=======
     log.warn("b")  # noqa: G010 - structlog has it
->>>>>>> logging
     log.fatal("c")
     log.log(35, "d")
     log.log(7, "not reached")

@@ -14,7 +14,7 @@ wraps `build_middleware_stack` as well (OpenTelemetry's does) finds, or leaves, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -127,7 +127,7 @@ def _closing(lifespan: Any, kit: Kit) -> Any:
     """Wrap a lifespan so that the kit is closed after it."""
 
     @asynccontextmanager
-    async def closing(app: Any) -> AsyncIterator[Any]:
+    async def closing(app: Any) -> AsyncGenerator[Any]:
         try:
             async with lifespan(app) as state:
                 yield state

@@ -64,17 +64,6 @@ class Cleaner:
         """Return the fields of a record, plain; of too many, the first."""
         out: dict[str, Plain] = {}
         walk: _Walk | None = None
-<<<<<<< HEAD
-        decide, text, longest = self.secrets.key, self.secrets.text, self.limits.string
-        for key, value in (
-            fields.items() if len(fields) <= self.limits.values else self._some(fields)
-        ):
-            if type(key) is not str or len(key) > _LONG_KEY or not key.isascii():
-                walk = walk or _Walk(self)
-                walk.member(out, key, value)
-                continue
-            name, secret = decide(key)
-=======
         secrets, longest = self.secrets, self.limits.string
         known, harmless = secrets.known, secrets.harmless
         for key, value in (
@@ -88,7 +77,6 @@ class Cleaner:
                     continue
                 found = secrets.key(key)
             name, secret = found
->>>>>>> logging
             kind: object = cast("Any", type(value))
             if kind is bool or value is None:
                 out[name] = value
