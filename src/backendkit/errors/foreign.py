@@ -13,7 +13,7 @@ from http import HTTPStatus
 from itertools import islice
 from typing import cast
 
-from backendkit.errors.envelope import text_of
+from backendkit.errors.texts import text_of
 from backendkit.errors.tree import (
     AppError,
     BadRequest,
