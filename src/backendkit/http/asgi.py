@@ -75,7 +75,7 @@ class AsgiFrame:
             return
         access, clock = self.layers.access, self.layers.clock
         begun = 0 if access is None else clock.mono_us()
-        exchange = Exchange(self, scope, (receive, send), request, nested=False)
+        exchange = Exchange(self, scope, receive, send, request, nested=False)
         token = context.enter(request)
         method, path = scope["method"], scope["path"]
         try:
@@ -117,7 +117,7 @@ class AsgiFrame:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(self, scope, (receive, send), scope[KEY], nested=True)
+        exchange = Exchange(self, scope, receive, send, scope[KEY], nested=True)
         try:
             await self.app(scope, receive, exchange.send)
         except Exception as caught:  # noqa: BLE001 - as above

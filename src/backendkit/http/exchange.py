@@ -30,50 +30,33 @@ class Exchange:
         done_us: when the last byte went out; None before.
     """
 
-    __slots__ = (
-        "_frame",
-        "_head",
-        "_headers",
-        "_held",
-        "_https",
-        "_path",
-        "_receive",
-        "_request",
-        "_send",
-        "done_us",
-        "left",
-        "nested",
-        "replaced",
-        "size",
-        "started",
-        "status",
-    )
+    # Defaults of the class instead of slots: most responses never change them, and setting each takes its time.
+    started = False
+    status = 0
+    left = False
+    size = 0
+    replaced = False
+    done_us: int | None = None
+    _held: Message | None = None
 
     def __init__(
         self,
         frame: AsgiFrame,
         scope: Scope,
-        channel: tuple[Receive, Send],
+        receive: Receive,
+        send: Send,
         request: context.Request,
         *,
         nested: bool,
     ) -> None:
         # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
         self._headers: RawHeaders = scope["headers"]
-        self._head = scope["method"] == "HEAD"
-        self._https = scope.get("scheme") == "https"
-        self._path: str = scope["path"]
+        self._place: tuple[str, str, str] = scope["method"], scope["path"], scope.get("scheme", "")
         self._frame = frame
-        self._receive, self._send = channel
+        self._receive = receive
+        self._send = send
         self._request = request
-        self._held: Message | None = None
         self.nested = nested
-        self.replaced = False
-        self.started = False
-        self.left = False
-        self.status = 0
-        self.size = 0
-        self.done_us: int | None = None
 
     def render(self, exc: BaseException) -> Rendered:
         """Return what tells `exc` to this request's client."""
@@ -115,7 +98,7 @@ class Exchange:
             "headers": encoded(rendered.headers),
         }
         await self._start(start)
-        body = b"" if self._head else rendered.body
+        body = b"" if self._place[0] == "HEAD" else rendered.body
         await self.send({"type": "http.response.body", "body": body})
 
     @property
@@ -147,15 +130,17 @@ class Exchange:
         self.started = True
         if self.nested:
             return self._send(start)
-        layers = self._frame.layers
+        layers, request = self._frame.layers, self._request
         given, key = start.get("headers", ()), layers.ids.key
         present = [name.lower() for name, _ in given]
         if key in present:  # the application has set one of its own
             given = [pair for pair in given if pair[0].lower() != key]
-        mark = (key, self._request.id.encode())
-        policy = layers.policy(self._request, self._path)
-        ours = () if policy is None else policy.missing_raw(present, status, https=self._https)
-        return self._send({**start, "headers": [*given, *ours, mark]})
+        headers = [*given, (key, request.id.encode())]
+        _, path, scheme = self._place
+        policy = layers.policy(request, path)
+        if policy is not None:
+            headers += policy.missing_raw(present, status, https=scheme == "https")
+        return self._send({**start, "headers": headers})
 
 
 def _may_be_phrase(headers: RawHeaders) -> bool:

@@ -236,7 +236,7 @@ class _Response:
 
     def end(self) -> None:
         """End the request where the server sends the body by itself."""
-        self._request.ended = True
+        self._request.end()
         self._tell(int(self._length) if self._length.isdigit() else None)
 
     def _tell(self, size: int | None = None) -> None:
