@@ -220,3 +220,34 @@ def test_a_task_inherits_the_deadline_and_keeps_its_own() -> None:
             return list(await asyncio.gather(own(10), own(20), own(1_000)))
 
     assert asyncio.run(main()) == [10, 20, 100]
+
+
+def test_detached_work_keeps_the_requests_name_and_neither_binds_nor_hurries() -> None:
+    """It may serve others, too, or outlive the request."""
+    request = Request("r-1")
+    token = context.enter(request)
+    context.bind(user_id="u")
+
+    def work() -> tuple[dict[str, object], int | None]:
+        context.detach()
+        context.bind(late=True)
+        return context.fields(), context.deadline_us()
+
+    with context.until(5):
+        told = contextvars.copy_context().run(work)
+        assert context.deadline_us() == 5
+    context.leave(request, token)
+    assert told == ({"request_id": "r-1", "user_id": "u"}, None)
+    assert request.fields == {"user_id": "u"}
+
+
+def test_detaching_outside_of_a_request_drops_the_deadline() -> None:
+    """There is nothing else to drop."""
+    with context.until(5):
+        contextvars.copy_context().run(context.detach)
+
+        def work() -> tuple[object, int | None]:
+            context.detach()
+            return context.current(), context.deadline_us()
+
+        assert contextvars.copy_context().run(work) == (None, None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from backendkit.core import context
 from backendkit.core.flights import Flights
 from backendkit.core.outcome import Error, Outcome, Value
 from tests.ground.loops import in_fork, in_threads
@@ -567,3 +568,24 @@ def test_many_of_both_at_once_leave_nothing() -> None:
     assert in_threads(8, work) == [expected] * 8
     assert len(flights) == 0
     assert not flights._tasks
+
+
+def test_a_shared_load_is_nobodys_request() -> None:
+    """What it binds shows in no request, and the first caller's deadline does not hold for the others."""
+    flights = Flights()
+    request = context.Request("r-1")
+
+    async def load() -> Outcome[tuple[str | None, int | None]]:
+        context.bind(loaded=True)
+        return Value((context.request_id(), context.deadline_us()))
+
+    async def caller() -> Outcome[tuple[str | None, int | None]]:
+        token = context.enter(request)
+        try:
+            with context.until(1):
+                return await flights.share_async("k", load)
+        finally:
+            context.leave(request, token)
+
+    assert asyncio.run(caller()).unwrap() == ("r-1", None)
+    assert request.fields == {}

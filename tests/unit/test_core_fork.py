@@ -1,9 +1,10 @@
 """Forks: what holds locks and connections is made anew in the child, once, and held by nobody for that."""
 
 import gc
+import threading
 import weakref
 
-from backendkit.core.fork import remake_after_fork
+from backendkit.core.fork import hold_during_fork, remake_after_fork
 from tests.ground.loops import in_fork, in_subprocess
 
 
@@ -52,3 +53,40 @@ def test_a_member_is_not_kept_alive() -> None:
     del member
     gc.collect()
     assert gone() is None
+
+
+class Locked:
+    """State under a lock."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.fork_lock = lock
+
+
+def test_a_lock_is_held_while_the_process_forks_and_free_on_both_sides() -> None:
+    """Two members that share one lock do not wait for each other."""
+    lock = threading.Lock()
+    members = [Locked(lock), Locked(lock), Locked(threading.Lock())]
+    for member in members:
+        hold_during_fork(member)
+    assert in_fork(lambda: [member.fork_lock.locked() for member in members]) == [False] * 3
+    assert [member.fork_lock.locked() for member in members] == [False] * 3
+
+
+def test_a_fork_waits_for_who_holds_the_lock() -> None:
+    """What that thread is doing is done in the child."""
+    member = Locked(threading.Lock())
+    hold_during_fork(member)
+    held, go_on, steps = threading.Event(), threading.Event(), [0]
+
+    def work() -> None:
+        with member.fork_lock:
+            held.set()
+            go_on.wait(10)
+            steps[0] = 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    held.wait(10)
+    threading.Timer(0.05, go_on.set).start()
+    assert in_fork(lambda: steps[0]) == 1
+    thread.join()

@@ -425,6 +425,7 @@ def test_audit_events_have_a_stream_of_their_own() -> None:
         "user.delete", "user:42", "denied", 7,
     )  # fmt: skip
     assert record["password"] == "[redacted]"
+    assert record["user_id"] == 7
     assert out.records() == []
     with configure_logging(stream=out) as now:
         assert audit("a", "b", "success", actor="root")

@@ -441,25 +441,41 @@ def test_no_change_of_a_thread_is_lost() -> None:
     audit(store)
 
 
-def test_a_forked_child_goes_on_though_another_thread_held_the_lock() -> None:
-    """With the state that it had; parent and child then go apart."""
+def test_a_fork_cuts_no_change_in_two() -> None:
+    """However busy other threads are: the child finds each state as a fold has left it, and goes on."""
+
+    def fold(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
+        pair: list[int] = states[0] or [0, 0]
+        seen = int(pair[0] == pair[1])
+        pair[0] += 1
+        for _ in range(50):
+            pass  # where another thread may come in
+        pair[1] += 1
+        return Change(((pair, DAY_US),), [seen])
+
+    both = Script("both", lua="return {1}", fold=fold)
+    operation = Operation(both, (b"pair",), (), read=list)
     store = MemoryStore()
-    store.run(put(b"a", 3))
-    with store._lock:
-        child = in_fork(lambda: (store.run(put(b"a", 7)), size_of(store, b"a")))
-    assert child == ([4], [7])
-    assert size_of(store, b"a") == [3]
+    done = threading.Event()
 
+    def work() -> None:
+        while not done.is_set():
+            store.run(operation)
 
-def test_an_entry_that_a_fork_cut_in_two_can_be_written_and_removed(clock: ManualClock) -> None:
-    """The child may have it without its place in a bucket."""
-    for change in (delete(b"a"), put(b"a", 2, 2 * DAY_US)):
-        store = MemoryStore(clock=clock)
-        store.run(put(b"a"))
-        store._buckets.clear()
-        store.run(change)
-        store.run(delete(b"a"))
-        assert store.stats().entries == 0
+    busy = [threading.Thread(target=work) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in busy:
+            thread.start()
+        seen = [in_fork(lambda: store.run(operation)) for _ in range(25)]
+    finally:
+        done.set()
+        for thread in busy:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert seen == [[1]] * 25
+    assert store.run(operation) == [1]
 
 
 def test_folds_of_other_threads_wait_their_turn() -> None:

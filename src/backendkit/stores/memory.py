@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 from backendkit.core import checks
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.errors import StoreClosed, StoreFull
-from backendkit.core.fork import remake_after_fork
+from backendkit.core.fork import hold_during_fork
 from backendkit.core.operation import DELETE, Operation, Reply, Script, State, Write
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import StoreStats
@@ -85,7 +85,7 @@ class MemoryStore:
         self._entries = self._bytes = self._evicted = self._operations = 0
         self._closed = False
         self._aio = AsyncMemoryStore(self)
-        remake_after_fork(self)
+        hold_during_fork(self)
 
     @property
     def aio(self) -> AsyncMemoryStore:
@@ -138,13 +138,10 @@ class MemoryStore:
             self._evictable.clear()
             self._entries = self._bytes = 0
 
-    def after_fork_in_child(self) -> None:
-        """Replace the lock, which another thread may have held: its change is whole or not begun in the child.
-
-        A fold changes no bookkeeping and the bookkeeping no fold, so that the worst a fork can cut in two is one
-        entry's accounting.
-        """
-        self._lock = threading.Lock()
+    @property
+    def fork_lock(self) -> threading.Lock:
+        """What a fork waits for, so that the child's copy of the state is whole."""
+        return self._lock
 
     def _outcome(self, operation: Operation[R]) -> Outcome[R]:
         try:
@@ -259,7 +256,7 @@ class MemoryStore:
         """Take a key off its bucket. An empty one goes at once: the time of long-lived ones may be weeks away."""
         keys = self._buckets.get(bucket)
         if keys is None:
-            return  # a fork fell between an entry and its place in a bucket
+            return  # it was the last of what has expired, and is off already
         keys.pop(key, None)
         if not keys:
             del self._buckets[

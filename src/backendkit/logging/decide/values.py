@@ -248,7 +248,7 @@ class _Walk:
             return self._within(value, lambda: self._members(pairs, len(pairs)))
         if isinstance(value, BaseException):
             return self._cleaner.text(f"{_type_name(cast('Any', value))}: {value}")
-        own = getattr(type(cast("Any", value)), "__structlog__", None)  # structlog's own protocol
+        own = getattr(cast("Any", type(value)), "__structlog__", None)  # structlog's own protocol
         if own is not None:
             return self._within(value, lambda: self.value(own(value)))
         shown = str if _is_text_like(value) else repr
