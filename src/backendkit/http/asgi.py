@@ -70,8 +70,11 @@ class AsgiFrame:
         layers, path = self.layers, scope["path"]
         scope[KEY] = request = self._request(scope)
         access, pages = layers.access, layers.health
-        begun = 0 if access is None else layers.clock.mono_us()
+        begun = 0
         exchange = Exchange(self, scope, receive, send, request, nested=False)
+        if access is not None:
+            exchange.clock = layers.clock
+            begun = layers.clock.mono_us()
         token = context.enter(request)
         try:
             if pages is not None and path in pages.paths and scope["method"] in {"GET", "HEAD"}:
