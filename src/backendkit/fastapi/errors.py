@@ -91,13 +91,13 @@ class Handlers:
         if isinstance(conn, WebSocket):
             raise exc
         accept, language = accepted(conn.scope["headers"])
-        rendered = self._errors.render(
-            exc, accept, context.request_id(), accept_language=language
-        )
+        rendered = self._errors.render(exc, accept, context.request_id(), accept_language=language)
         if rendered.status == 500:
             if not self._answers:
                 raise exc
-            report(discreet(exc), place(conn.scope))  # now: Starlette drops the traceback of what was handled
+            report(
+                discreet(exc), place(conn.scope)
+            )  # now: Starlette drops the traceback of what was handled
         elif rendered.status > 500:
             note(self._errors.resolve(exc), place(conn.scope))
         return _Answer(rendered, head=conn.scope["method"] == "HEAD")

@@ -102,9 +102,7 @@ class AsgiFrame:
             return checked(scope, exchange.receive)
         return exchange.receive
 
-    def _timed(
-        self, deadlines: Deadlines, scope: Scope, exchange: Exchange
-    ) -> Awaitable[None]:
+    def _timed(self, deadlines: Deadlines, scope: Scope, exchange: Exchange) -> Awaitable[None]:
         """Run the application for as long as it may take."""
         work = self.app(scope, self._receiving(scope, exchange), exchange.send)
         budget = deadlines.budget_us(header(scope["headers"], deadlines.key))

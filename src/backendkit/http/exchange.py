@@ -12,6 +12,7 @@ from backendkit.errors import Rendered, from_status
 from backendkit.errors.foreign import phrases
 from backendkit.http.messages import Message, RawHeaders, Receive, Scope, Send, accepted, encoded
 from backendkit.http.security import RawPairs
+
 if TYPE_CHECKING:
     from backendkit.http.asgi import AsgiFrame
 

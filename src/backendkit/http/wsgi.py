@@ -111,6 +111,7 @@ class _Response:
         "_iterator",
         "_length",
         "_request",
+        "_route",
         "_sent",
         "_size",
         "_start_response",
@@ -132,6 +133,7 @@ class _Response:
         self._begun = 0 if frame.layers.access is None else frame.layers.clock.mono_us()
         self._size = 0
         self._status = 0
+        self._route: str | None = None
         self._sent = False
         self._first: bytes | None = None
         self._close: Callable[[], object] | None = None
@@ -152,10 +154,15 @@ class _Response:
         """Begin the response with the request's id in it."""
         layers = self._frame.layers
         name, present = layers.ids.header, [pair[0].lower() for pair in headers]
-        self._length = headers[present.index("content-length")][1] if "content-length" in present else ""
+        self._length = (
+            headers[present.index("content-length")][1] if "content-length" in present else ""
+        )
         if name.lower() in present:  # the application has set one of its own
             headers = [pair for pair in headers if pair[0].lower() != name.lower()]
         self._status = number = int(status[:3])
+        if self._frame.route is not None and layers.access is not None:
+            # Now: Flask forgets the request when it has called us.
+            self._route = self._route or self._frame.route(self._environ)
         policy = layers.policy(self._request, _path(self._environ))
         https = self._environ.get("wsgi.url_scheme") == "https"
         ours = () if policy is None else policy.missing(present, number, https=https)
@@ -246,14 +253,13 @@ class _Response:
         if access is None:
             return
         environ, spent = self._environ, frame.layers.clock.mono_us() - self._begun
-        route = None if frame.route is None else frame.route(environ)
         access.write(
             self._request,
             environ.get("REQUEST_METHOD", "?"),
             environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
             self._status or LEFT,
             spent,
-            route=route,
+            route=self._route,
             size=self._size if size is None else size,
         )
 
