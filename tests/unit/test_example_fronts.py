@@ -1,10 +1,12 @@
 """The example's two fronts, in process: every scene of the demo, and what scenes would be tedious for."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openapi_spec_validator import validate
 
 from backendkit.kit import Kit
 from examples.accounts.composition import Services
@@ -123,3 +125,15 @@ def test_the_openapi_document_names_the_shapes(fronts: list[Front]) -> None:
         "name",
         "createdAt",
     }
+
+
+def test_the_openapi_document_names_the_errors(fronts: list[Front]) -> None:
+    """Valid, each of its errors in our shapes, each route's own codes among them."""
+    document = fronts[0].client.get("/openapi.json").json()
+
+    validate(document)
+    text = json.dumps(document)
+    assert "HTTPValidationError" not in text
+    register = document["paths"]["/users"]["post"]["responses"]
+    assert set(register) == {"201", "400", "409", "415", "422", "default"}
+    assert '"enum": ["EMAIL_TAKEN"]' in json.dumps(register["409"])

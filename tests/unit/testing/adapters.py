@@ -146,6 +146,7 @@ class OnWerkzeug:
         self._map = Map([*rules, Rule("/orders", endpoint="orders", methods=["POST"])])
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Serve a request."""
         request = WerkzeugRequest(environ)
         endpoint, values = self._map.bind_to_environ(environ).match()
         return getattr(self, endpoint if endpoint != "raise" else "raises")(request, **values)(
