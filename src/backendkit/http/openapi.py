@@ -198,7 +198,7 @@ def _inferred(sample: Any) -> Json:
             "required": list(members),
         }
     if isinstance(sample, list):
-        items: list[Any] = sample
+        items = cast("Sequence[Any]", sample)
         return {"type": "array", "items": _inferred(items[0]) if items else {}}
     if sample is None:
         return {}
