@@ -175,7 +175,10 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 def _own_text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     """Return the text of a ValueError that the application raised."""
     if "error" in context:
-        return _discreet(text_of(context["error"]) or OTHER, error.get("input"))
+        text = text_of(context["error"]) or OTHER
+        if _is_literal(text, context["error"]):
+            return text
+        return _discreet(text, error.get("input"))
     if "email" in text_of(
         error.get("msg")
     ):  # pydantic's EmailStr, whose text quotes the address's parts
@@ -183,13 +186,31 @@ def _own_text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     return OTHER
 
 
+def _is_literal(text: str, error: object) -> bool:
+    """Whether `text` stands, whole, in the code that raised `error`: then it repeats nothing, whatever the input was."""
+    traceback = error.__traceback__ if isinstance(error, BaseException) else None
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and text in traceback.tb_frame.f_code.co_consts
+
+
 def _discreet(text: str, value: object) -> str:
     """Return `text`, unless it repeats the value that it is about."""
     folded = text.casefold()
     for count, leaf in enumerate(_leaves(value)):
-        if count >= 50 or leaf.casefold() in folded:
+        if count >= 50 or _has_word(folded, leaf.casefold()):
             return OTHER
     return text
+
+
+def _has_word(text: str, leaf: str) -> bool:
+    """Whether `leaf` stands in `text`; a short one only as a word of its own: "mail" is in every text on e-mail."""
+    if len(leaf) >= _SURELY_INPUT:
+        return leaf in text
+    return re.search(rf"(?<!\w){re.escape(leaf)}(?!\w)", text) is not None
+
+
+_SURELY_INPUT = 8
 
 
 def _leaves(value: object, depth: int = 0) -> Iterator[str]:

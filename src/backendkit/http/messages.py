@@ -32,3 +32,11 @@ def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 def place(scope: Scope) -> str:
     """Return where a connection goes, for a record: `GET '/users'`, without the query, which may hold secrets."""
     return f"{scope.get('method', 'WEBSOCKET')} {scope.get('path', '?')!r}"
+
+
+def allowed(methods: Iterable[str]) -> str:
+    """Return the value of `Allow`: what has a GET has a HEAD, and everything answers OPTIONS."""
+    known = set(methods)
+    if not known:
+        return ""
+    return ", ".join(sorted(known | {"OPTIONS"} | ({"HEAD"} if "GET" in known else set())))
