@@ -100,7 +100,9 @@ class Handlers:
         if rendered.status == 500:
             if not self._answers:
                 raise exc
-            report(discreet(exc), place(conn.scope))  # now: Starlette drops the traceback of what was handled
+            report(
+                discreet(exc), place(conn.scope)
+            )  # now: Starlette drops the traceback of what was handled
         elif rendered.status > 500:
             note(self._errors.resolve(exc), place(conn.scope))
         return _response(rendered, head=conn.scope["method"] == "HEAD")

@@ -86,9 +86,7 @@ class AsgiFrame:
                 ended = exchange.done_us or clock.mono_us()
                 route = None if self.route is None else self.route(scope)
                 spent, size = ended - begun, exchange.size
-                access.write(
-                    request, method, path, exchange.outcome, spent, route=route, size=size
-                )
+                access.write(request, method, path, exchange.outcome, spent, route=route, size=size)
 
     async def _serve(self, scope: Scope, exchange: Exchange, request: context.Request) -> None:
         """Run the application, or answer in its place."""

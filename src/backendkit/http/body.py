@@ -119,4 +119,3 @@ def checked(scope: Scope, receive: Receive) -> Receive:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
-

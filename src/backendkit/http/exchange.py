@@ -10,6 +10,7 @@ from backendkit.core import context
 from backendkit.errors import Rendered, from_status
 from backendkit.errors.foreign import phrases
 from backendkit.http.messages import Message, RawHeaders, Receive, Scope, Send, encoded, header
+
 if TYPE_CHECKING:
     from backendkit.http.asgi import AsgiFrame
 

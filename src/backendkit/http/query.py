@@ -34,7 +34,12 @@ def _is_several(annotation: Any) -> bool:
     if origin is Union or origin is UnionType:
         return any(_is_several(option) for option in get_args(annotation))
     kind = origin or annotation
-    return isinstance(kind, type) and kind is not str and issubclass(kind, _SEVERAL) and kind is not bytes
+    return (
+        isinstance(kind, type)
+        and kind is not str
+        and issubclass(kind, _SEVERAL)
+        and kind is not bytes
+    )
 
 
 def _names(key: str, field: FieldInfo) -> list[str]:

@@ -152,7 +152,9 @@ class _Response:
         """Begin the response with the request's id in it."""
         layers = self._frame.layers
         name, present = layers.ids.header, [pair[0].lower() for pair in headers]
-        self._length = headers[present.index("content-length")][1] if "content-length" in present else ""
+        self._length = (
+            headers[present.index("content-length")][1] if "content-length" in present else ""
+        )
         if name.lower() in present:  # the application has set one of its own
             headers = [pair for pair in headers if pair[0].lower() != name.lower()]
         self._status = number = int(status[:3])

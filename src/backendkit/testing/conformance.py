@@ -42,7 +42,7 @@ def check_adapter(make_app: MakeApp, *, without: Collection[str] = ()) -> None:
 
     Args:
         make_app: see `MakeApp`; called several times.
-        without: scenarios to leave out, by name or by what they need (`framework`, `body`).
+        without: scenarios to leave out, by name or by what they need (`framework`, `body`, `layers`).
 
     Raises:
         AssertionError: it does not; the message has a line for everything that is wrong.

@@ -96,7 +96,8 @@ class Scenario:
         details: what each line has, in order; None: whatever.
         answers: headers of the answer and their values; None: there is no such header.
         problem: whether the error is told as a problem (RFC 9457), else as the envelope.
-        needs: what an adapter must have for it: `framework` (errors of the framework's own), `body` (JSON bodies).
+        needs: what an adapter must have for it: `framework` (errors of the framework's own), `body` (JSON bodies),
+            `layers` (security headers and the pages for probes).
     """
 
     name: str
@@ -188,6 +189,14 @@ def _posts(what: str, body: bytes, status: int, code: str | None, **more: Any) -
     )
 
 
+_SECURE = MappingProxyType[str, str | None](
+    {
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+        "x-frame-options": "DENY",
+        "referrer-policy": "no-referrer",
+    }
+)
 _OWN = "CONFORMANCE_SEAT_OCCUPIED"
 _NONE: tuple[Mapping[str, str], ...] = ()
 
@@ -196,6 +205,19 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         name="an unsound id is replaced", path="/ok", status=200,
         headers={"X-Request-ID": REQUEST_ID + ", a b"},
+    ),
+    Scenario(
+        name="security headers on a success", path="/ok", status=200, answers=_SECURE, needs="layers",
+    ),
+    _raises("security headers on an unknown error", "unknown", 500, "INTERNAL_ERROR", needs="layers",
+            answers={**_SECURE, "cache-control": "no-store"}),
+    Scenario(
+        name="security headers over https only where they belong", path="/nowhere", status=404, needs="layers",
+        answers={**_SECURE, "strict-transport-security": None},
+    ),
+    Scenario(name="liveness", path="/healthz", status=200, answers=_SECURE, needs="layers"),
+    Scenario(
+        name="readiness", path="/readyz", status=200, answers={"cache-control": "no-store"}, needs="layers",
     ),
     _raises("an error of the application", "own", 409, _OWN, details=_NONE, answers={"vary": "Accept"}),
     _raises("as a problem, if the client prefers that", "own", 409, _OWN, problem=True, headers=_WANTS_PROBLEM),

@@ -23,7 +23,7 @@ import backendkit.fastapi
 import backendkit.flask
 from backendkit.core import context
 from backendkit.errors import from_status
-from backendkit.http import AsgiFrame, WsgiFrame
+from backendkit.http import AsgiFrame, Layers, WsgiFrame
 from backendkit.kit import Kit
 from backendkit.testing.scenarios import Order, raise_named, read_order
 
@@ -74,8 +74,14 @@ def on_fastapi(kit: Kit) -> FastAPI:
 
 def on_flask(kit: Kit) -> flask.Flask:
     """The adapter for Flask."""
-    app = flask.Flask("conformance")
+    app = flask_views()
     backendkit.flask.install(app, kit)
+    return app
+
+
+def flask_views() -> flask.Flask:
+    """The views on Flask, without a kit."""
+    app = flask.Flask("conformance")
 
     @app.get("/ok")
     def ok() -> Any:
@@ -102,6 +108,11 @@ def on_flask(kit: Kit) -> flask.Flask:
         return flask.Response(late_sync(), mimetype="text/plain")
 
     return app
+
+
+def layers(kit: Kit) -> Layers:
+    """All layers, as the adapters have them."""
+    return Layers.of(kit.settings.http, access=kit.access, health=kit.health, clock=kit.clock)
 
 
 def on_starlette(kit: Kit) -> Starlette:
@@ -134,7 +145,9 @@ def on_starlette(kit: Kit) -> Starlette:
         Route("/text", text),
         Route("/stream", stream),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(AsgiFrame, errors=kit.errors)])
+    return Starlette(
+        routes=routes, middleware=[Middleware(AsgiFrame, errors=kit.errors, layers=layers(kit))]
+    )
 
 
 class OnWerkzeug:
@@ -187,7 +200,7 @@ def on_werkzeug(kit: Kit) -> WsgiFrame:
         WerkzeugHTTPException,
         lambda exc: from_status(exc.code or 500, None, dict(exc.get_headers())),
     )
-    return WsgiFrame(OnWerkzeug(), kit.errors)
+    return WsgiFrame(OnWerkzeug(), kit.errors, layers=layers(kit))
 
 
 ADAPTERS = {

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from backendkit.http import WsgiFrame
 from backendkit.kit import Kit
 from backendkit.testing import SCENARIOS, check_adapter
 from backendkit.testing.conformance import client_of, faults, new_kit
-from tests.unit.testing.adapters import ADAPTERS, on_flask, on_starlette
+from tests.unit.testing.adapters import ADAPTERS, flask_views, on_starlette, on_werkzeug
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
@@ -34,10 +35,7 @@ def test_all_adapters_tell_an_error_in_the_same_bytes(scenario: Any) -> None:
 
 def bare(kit: Kit) -> Any:
     """The application without a kit."""
-    app = on_flask(kit)
-    app.wsgi_app = app.wsgi_app.app  # type: ignore[method-assign,attr-defined]
-    app.error_handler_spec.clear()
-    return app
+    return flask_views()
 
 
 def test_an_application_without_the_frame_fails_and_all_is_listed() -> None:
@@ -85,6 +83,18 @@ def test_scenarios_can_be_left_out_by_name_and_by_need() -> None:
 
     assert list(faults(broken))
     check_adapter(broken, without=["body", "no such method"])
+
+
+def test_a_frame_without_layers_is_found_and_can_be_excused() -> None:
+    """The bare frame names requests and tells errors, and no more."""
+
+    def plain(kit: Kit) -> Any:
+        return WsgiFrame(on_werkzeug(kit).app, kit.errors)
+
+    said = "\n".join(faults(plain))
+    assert "security headers" in said
+    assert "readiness" in said
+    check_adapter(plain, without=["layers"])
 
 
 def test_every_scenario_has_a_name_of_its_own() -> None:

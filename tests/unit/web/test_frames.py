@@ -355,7 +355,7 @@ def test_asgi_a_hook_that_fails_does_not_fail_the_request(
 
     with caught_reports() as reports:
         assert asgi(app).get("/").status == 500
-    assert next(r.text for r in reports) == 'unhandled error where="GET \'/\'"'
+    assert next(r.text for r in reports) == "unhandled error where=\"GET '/'\""
     assert len([r for r in reports if isinstance(r.exc, ValueError)]) == 1
 
 
