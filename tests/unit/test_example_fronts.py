@@ -19,24 +19,26 @@ from examples.client.match import difference
 from examples.client.play import perform
 from examples.client.scene import Section
 from examples.client.scenes import SECTIONS
+from examples.client.scores_service import scores_service
 from examples.client.transcript import Transcript
 
 
 @pytest.fixture
 def fronts(tmp_path: Path) -> Iterator[list[Front]]:
     """Both fronts, each with a database of its own."""
-    on_fastapi, on_flask = (services(tmp_path / name) for name in ("fastapi", "flask"))
-    yield [
-        asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
-        wsgi_front("flask", flask_app.create_app(on_flask)),
-    ]
-    on_fastapi.close()
-    on_flask.close()
+    with scores_service() as scores:
+        on_fastapi, on_flask = (services(tmp_path / n, scores) for n in ("fastapi", "flask"))
+        yield [
+            asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
+            wsgi_front("flask", flask_app.create_app(on_flask)),
+        ]
+        on_fastapi.close()
+        on_flask.close()
 
 
-def services(file: Path) -> Services:
+def services(file: Path, scores: str) -> Services:
     """The service on a new database in `file`."""
-    settings = Settings(database_url=f"sqlite:///{file}")
+    settings = Settings(database_url=f"sqlite:///{file}", scores_url=scores)
     migrate(settings.database_url)
     return Services.build(settings, Kit())
 
