@@ -19,7 +19,7 @@ def create_app(services: Services | None = None) -> FastAPI:
         services: what it is made of, which then stays the caller's to close; None builds it from the environment.
     """
     if services is None:
-        configure_logging()
+        configure_logging(server_access=False)  # the kit writes better ones
     parts = services or Services.from_env()
 
     @asynccontextmanager

@@ -16,7 +16,7 @@ def create_app(services: Services | None = None) -> Flask:
         services: what it is made of; None builds it from the environment, for as long as the process lives.
     """
     if services is None:
-        configure_logging()
+        configure_logging(server_access=False)  # the kit writes better ones
     parts = services or Services.from_env()
     app = Flask("accounts")
     backendkit.flask.install(app, parts.kit)
