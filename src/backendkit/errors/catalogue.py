@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from backendkit.core.errors import AppError
 from backendkit.errors.envelope import title_of
+from backendkit.errors.foreign import NEWER_PHRASES
 from backendkit.errors.templates import fields
 
 
@@ -79,14 +80,14 @@ def entry(kind: type[AppError]) -> Entry:
         message=kind.message,
         parameters=fields(kind.message),
         retryable=kind.retryable is True,
-        description=_description(vars(kind).get("__doc__")),
+        description=_description(kind.__doc__),
     )
 
 
 def phrase(status: int) -> str:
-    """Return the standard's words for a status, or none where it has none."""
+    """Return the standard's words for a status, by its newest name on every Python, or none where it has none."""
     try:
-        return HTTPStatus(status).phrase
+        return NEWER_PHRASES.get(status, (HTTPStatus(status).phrase,))[0]
     except ValueError:
         return ""
 

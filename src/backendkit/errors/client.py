@@ -21,13 +21,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.errors import AppError
 from backendkit.errors.foreign import from_status
 from backendkit.errors.registry import Errors
 from backendkit.errors.remote import Remote, kinds_in_use, parse, remade
+from backendkit.errors.texts import mapping
 from backendkit.errors.tree import UpstreamError
 
 MOST_BYTES = 256 * 1024
@@ -84,9 +85,9 @@ def from_response(
     try:
         parts = _parts(response)
     except Exception as broken:  # noqa: BLE001 - a response may be of any library, or of none
-        error = UpstreamError(f"a response that cannot be read: {type(broken).__name__}")
-        error.__cause__ = broken
-        return error
+        unreadable = UpstreamError(f"a response that cannot be read: {type(broken).__name__}")
+        unreadable.__cause__ = broken
+        return unreadable
     if 100 <= parts.status < 400:
         return None
     if not 400 <= parts.status <= 599:
@@ -122,7 +123,7 @@ class _Parts(NamedTuple):
 
 def _parts(response: Any) -> _Parts:
     if isinstance(response, tuple):
-        status, headers, body = response
+        status, headers, body = cast("tuple[Any, Any, bytes]", response)
     else:
         status, headers = response.status_code, response.headers
         body = _body(response) if isinstance(status, int) and status >= 400 else b""
@@ -135,7 +136,8 @@ def _parts(response: Any) -> _Parts:
 def _lowered(headers: Any) -> dict[str, str]:
     """Return headers by lower-case name, the first of each; those that are no text are left out."""
     out: dict[str, str] = {}
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    by_name = mapping(headers)
+    pairs: Iterable[tuple[object, object]] = by_name.items() if by_name else headers
     for name, value in islice(pairs, 1000):
         key, text = _latin(name), _latin(value)
         if key is not None and text is not None:

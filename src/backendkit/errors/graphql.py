@@ -14,6 +14,7 @@ from backendkit.core.errors import AppError
 from backendkit.errors.foreign import from_status
 from backendkit.errors.registry import Errors
 from backendkit.errors.remote import kinds_in_use, read, remade
+from backendkit.errors.texts import mapping
 from backendkit.errors.told import plain_lines
 
 GRAPHQL_CODE: Mapping[str, str] = {
@@ -65,8 +66,7 @@ def from_graphql(entry: Mapping[str, Any], errors: Errors | None = None) -> AppE
         entry: the entry, parsed.
         errors: the classes that may be made; None: as for `raise_for_error`.
     """
-    found = entry.get("extensions")
-    extensions: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    extensions = mapping(entry.get("extensions"))
     theirs = extensions.get("code")
     code = _OUR_CODE.get(theirs, theirs) if isinstance(theirs, str) else None
     data = {**extensions, "code": code, "message": entry.get("message")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 from backendkit.core.errors import AppError
 from backendkit.errors.foreign import MOST_DETAILS
@@ -13,13 +14,14 @@ MOST_LEAVES = 1000
 """Exceptions of a group that are looked at; a larger group is unknown, for the next one could be."""
 
 
-def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def leaves(whole: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     """Walk the exceptions of a group; without recursion, for groups nest as deep as they like."""
-    stack: list[BaseException] = [group]
+    stack: list[BaseException] = [whole]
     while stack:
         exc = stack.pop()
         if isinstance(exc, BaseExceptionGroup):
-            stack.extend(reversed(exc.exceptions))
+            group = cast("BaseExceptionGroup[BaseException]", exc)
+            stack.extend(reversed(group.exceptions))
         else:
             yield exc
 

@@ -8,9 +8,10 @@ the way back takes the least specific. Nothing of gRPC is imported: what `to_grp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from enum import IntEnum
+from itertools import islice
 from math import isfinite
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from backendkit.core import checks
 from backendkit.core.errors import AppError, Detail
 from backendkit.errors.registry import Errors
 from backendkit.errors.remote import Remote, kinds_in_use, remade
-from backendkit.errors.texts import LONGEST_TEXT, text_of
+from backendkit.errors.texts import LONGEST_TEXT, listing, mapping, text_of
 from backendkit.errors.told import CODE, Told, attribute, plain_lines, public
 
 
@@ -152,7 +153,10 @@ def from_grpc(status: Mapping[str, Any], errors: Errors | None = None) -> AppErr
     code = int(number) if isinstance(number, int) and 0 <= number <= 16 else 2
     if code == 0:
         return None
-    parts = dict(_parts(status.get("details")))
+    parts = {
+        _text(part.get("@type")).rpartition(".")[2]: part
+        for part in map(mapping, listing(status.get("details"))[:100])
+    }
     info, retry, request = (
         parts.get(name, {}) for name in ("ErrorInfo", "RetryInfo", "RequestInfo")
     )
@@ -163,7 +167,7 @@ def from_grpc(status: Mapping[str, Any], errors: Errors | None = None) -> AppErr
         code=reason,
         message=_text(status.get("message")),
         details=list(_lines(parts.get("BadRequest", {}).get("fieldViolations"))),
-        params=_texts(metadata) if isinstance(metadata, Mapping) else None,
+        params=None if metadata is None else _texts(mapping(metadata)),
         request_id=_text(request.get("requestId"))[:128],
     )
     kind = (kinds_in_use() if errors is None else errors.kinds).get(reason)
@@ -200,23 +204,15 @@ def _type(name: str) -> str:
     return f"type.googleapis.com/google.rpc.{name}"
 
 
-def _parts(details: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the messages of a Status by their names."""
-    for detail in details[:100] if isinstance(details, Sequence) else ():
-        if isinstance(detail, Mapping):
-            yield _text(detail.get("@type")).rpartition(".")[2], detail
-
-
 def _lines(violations: Any) -> Iterator[Detail]:
-    for violation in violations[:100] if isinstance(violations, list) else ():
-        if isinstance(violation, Mapping):
-            line = {ours: _text(violation.get(theirs)) for ours, theirs in _VIOLATION.items()}
+    for violation in map(mapping, listing(violations)[:100]):
+        line = {ours: _text(violation.get(theirs)) for ours, theirs in _VIOLATION.items()}
+        if any(line.values()):
             yield {name: text for name, text in line.items() if text}
 
 
 def _texts(metadata: Mapping[Any, Any]) -> dict[str, str]:
-    pairs = list(metadata.items())[:100]
-    return {_text(name): _text(value) for name, value in pairs}
+    return {_text(name): _text(value) for name, value in islice(metadata.items(), 100)}
 
 
 def _text(value: Any) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,6 +23,7 @@ from backendkit.core.errors import AppError, Detail, InvalidArgument
 from backendkit.errors.issues import SENTENCES, Issue
 from backendkit.errors.language import chosen, lookup_chain
 from backendkit.errors.templates import faults, fields, fill
+from backendkit.errors.texts import mapping
 
 Catalogue: TypeAlias = Mapping[str, Mapping[str, str]]
 """One language's texts: `{"errors": {code: template}, "issues": {code or sentence: template}}`."""
@@ -167,16 +169,17 @@ def _loaded(tag: str, source: Any) -> Catalogue:
     if isinstance(source, str | PathLike):
         with open(fspath(source), encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs 5 ms to import
             source = json.load(file)
-    if not isinstance(source, Mapping):
-        raise ValueError("no mapping")  # noqa: TRY004 - told with the others, as a MessagesError
-    for part, texts in source.items():
+    parts = mapping(source)
+    if parts is not source:
+        raise ValueError("no mapping")
+    for part, texts in parts.items():
         if part not in {"errors", "issues"}:
             raise ValueError(f"has {part!r}, and only `errors` and `issues` are read")
-        if not isinstance(texts, Mapping) or not all(
-            isinstance(value, str) for pair in texts.items() for value in pair
-        ):
+        pairs = chain.from_iterable(mapping(texts).items())
+        if not isinstance(texts, Mapping) or not all(isinstance(text, str) for text in pairs):
             raise ValueError(f"{part} must map texts to texts")
-    return source
+    checked: Catalogue = parts
+    return checked
 
 
 def _faults(

@@ -16,22 +16,24 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--paper:#12131a;--card:#1a1c26;--ink:#e8e9f1;--soft:#a2a7bd;--line:#2c2f3f;
 --link:#a3adff;--code:#232634;--client:#f3c26b;--client-bg:#382a10;--server:#ffa59d;--server-bg:#3d1c1c;
 --again:#7fd8a0;--again-bg:#14351f}}
-*{box-sizing:border-box}html{scroll-behavior:smooth;scroll-padding-top:1.5rem}
+*{box-sizing:border-box}html{scroll-padding-top:1.5rem}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 a{color:var(--link)}a:focus-visible,summary:focus-visible{outline:2px solid var(--link);outline-offset:3px;border-radius:3px}
 code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.875em}
 .skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:1rem;background:var(--card);padding:.5rem 1rem;z-index:1}
 .all{display:grid;grid-template-columns:17rem minmax(0,48rem);gap:3rem;max-width:72rem;margin:0 auto;padding:0 1.5rem}
-nav{position:sticky;top:0;align-self:start;max-height:100vh;overflow:auto;padding:3rem 0 2rem;font-size:.875rem}
+nav{position:sticky;top:0;align-self:start;max-height:100vh;overflow:auto;scrollbar-width:thin;
+scrollbar-color:var(--line) transparent;padding:3rem 0 2rem;font-size:.875rem}
 nav h2{font-size:.8125rem;letter-spacing:.02em;color:var(--soft);margin:1.25rem 0 .25rem;font-weight:600}
 nav ul{list-style:none;margin:0;padding:0}nav a{display:block;padding:.15rem 0;text-decoration:none;overflow-wrap:anywhere}
 nav a:hover{text-decoration:underline}
 main{padding:3rem 0 6rem}h1{font-size:2.25rem;line-height:1.2;letter-spacing:-.02em;margin:0 0 .75rem;text-wrap:balance}
 .lead{color:var(--soft);margin:0 0 2.5rem;max-width:42rem}
 section>h2{font-size:1.125rem;margin:3rem 0 1rem;padding-bottom:.5rem;border-bottom:1px solid var(--line)}
-section>h2 small{font-weight:400;color:var(--soft);font-size:1em;margin-left:.35em}
+section>h2 small{font-weight:400;color:var(--soft);font-size:1em;margin:0 .75em 0 .35em}
+section>h2 .tag{vertical-align:.1em}
 article{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1.25rem 1.5rem;margin:0 0 1rem}
-article:target{border-color:var(--link);box-shadow:0 0 0 1px var(--link)}
+article:target{border-color:var(--link);box-shadow:0 0 0 1px var(--link)}article>:last-child{margin-bottom:0}
 header{display:flex;flex-wrap:wrap;align-items:baseline;gap:.5rem .75rem}
 h3{margin:0;font-size:1rem;font-weight:600;overflow-wrap:anywhere}h3 a{color:inherit;text-decoration:none}
 h3 a:hover{color:var(--link);text-decoration:underline}h3 code{font-size:1em}
@@ -43,9 +45,7 @@ border-radius:5px;padding:.05em .35em;font-family:ui-monospace,Menlo,Consolas,"D
 article p.why{color:var(--soft);margin:.25rem 0 0;max-width:40rem}
 details{margin-top:.75rem}summary{cursor:pointer;color:var(--soft);font-size:.875rem;width:max-content}
 pre{background:var(--code);border-radius:8px;padding:.875rem 1rem;overflow:auto;margin:.5rem 0 0;line-height:1.5}
-@media(max-width:60rem){.all{display:block}nav{position:static;max-height:none;padding:2rem 0 0;columns:2 14rem}
-nav div{break-inside:avoid}main{padding-top:2rem}}
-@media(prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
+@media(max-width:60rem){.all{display:block}nav{display:none}main{padding-top:2rem}}
 @media print{nav,details,.skip{display:none}.all{display:block}article{break-inside:avoid}}
 """
 """The page's only stylesheet; every pair of colours has a contrast of 4.5 at least, in both schemes."""
@@ -75,7 +75,10 @@ def _page(catalogue: Catalogue, title: str) -> Iterator[str]:
     yield f'</nav>\n<main id="list">\n<h1>{name}</h1>\n<p class="lead">{LEAD}</p>'
     for status, entries in catalogue.by_status():
         yield f'<section aria-labelledby="status-{status}">'
-        yield f'<h2 id="status-{status}">{status}<small>{escape(phrase(status))}</small></h2>'
+        side = "server" if status >= 500 else "client"
+        tag = f'<span class="tag {side}">{side} error</span>'
+        words = escape(phrase(status))
+        yield f'<h2 id="status-{status}">{status}<small>{words}</small>{tag}</h2>'
         for entry in entries:
             yield from _article(entry)
         yield "</section>"
@@ -86,14 +89,15 @@ def _article(entry: Entry) -> Iterator[str]:
     code = entry.code
     yield f'<article id="{code}" aria-labelledby="{code}-name">\n<header>'
     yield f'<h3 id="{code}-name"><a href="#{code}"><code>{code}</code></a></h3>'
-    side = "server" if entry.status >= 500 else "client"
-    yield f'<span class="tag {side}">{entry.status} {side} error</span>'
     if entry.retryable:
         yield '<span class="tag again">may be retried</span>'
     yield f'</header>\n<p class="says">{_highlighted(entry.message)}</p>'
     for paragraph in filter(None, entry.description.split("\n\n")):
+        if paragraph.rstrip(".") == entry.message:
+            continue  # said just above
         yield f'<p class="why">{_spans(paragraph)}</p>'
-    yield f"<details><summary>Example</summary><pre>{escape(_example(entry), quote=False)}</pre></details>"
+    example = escape(_example(entry), quote=False)
+    yield f'<details><summary>Example</summary><pre tabindex="0">{example}</pre></details>'
     yield "</article>"
 
 
@@ -111,7 +115,7 @@ def _spans(paragraph: str) -> str:
 
 
 def _example(entry: Entry) -> str:
-    error = {
+    error: dict[str, object] = {
         "code": entry.code,
         "message": entry.message,
         "details": [],

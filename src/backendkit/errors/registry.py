@@ -195,11 +195,12 @@ class Errors:
             language: tag of the language in which the classes' messages are written, and the default.
 
         Raises:
-            MessagesError: with everything that is wrong: codes that are not known (yet: see `adopt`), parameters
+            MessagesError: with everything that is wrong: codes that no class has (yet), parameters
                 that a message does not have, files that cannot be read.
         """
         from backendkit.errors.messages import Messages  # noqa: PLC0415 - only where it is wanted
 
+        self.adopt()
         self._messages = Messages(messages, language, self._kinds)
         names = ["Accept"] * (len(self._formats) > 1) + ["Accept-Language"]
         self._vary = (("Vary", ", ".join(names)),)
@@ -366,7 +367,8 @@ def _written(form: Format, told: Told) -> tuple[Format, bytes]:
 
 def _check(kind: type[AppError]) -> None:
     name = f"{kind.__module__}.{kind.__qualname__}"
-    code, status = attribute(kind, "code"), attribute(kind, "status")
+    code: object = attribute(kind, "code")
+    status: object = attribute(kind, "status")
     if not isinstance(code, str) or not CODE.fullmatch(code):
         raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
     if not isinstance(status, int) or not 400 <= status <= 599:

@@ -14,7 +14,7 @@ from backendkit.core.errors import AppError, Detail, InvalidArgument, MissingExt
 from backendkit.errors.foreign import MOST_DETAILS, from_status
 from backendkit.errors.registry import defined
 from backendkit.errors.templates import fields, fill, read_back
-from backendkit.errors.texts import LONGEST_TEXT
+from backendkit.errors.texts import LONGEST_TEXT, listing, mapping
 from backendkit.errors.told import CODE
 
 LONGEST_NUMBER = 100
@@ -48,12 +48,11 @@ def parse(body: bytes, content_type: str) -> Remote | None:
         data = json.loads(text, parse_constant=_refused, parse_int=_whole, parse_float=_fraction)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(data, dict):
-        return None
-    error = data.get("error")
-    if isinstance(error, dict):
-        return read(error, message="message", details="details", request_id="requestId")
-    return read(data, message="detail", details="errors", request_id="instance")
+    whole = mapping(data)
+    envelope = mapping(whole.get("error"))
+    if envelope:
+        return read(envelope, message="message", details="details", request_id="requestId")
+    return read(whole, message="detail", details="errors", request_id="instance")
 
 
 def read(data: Mapping[str, Any], *, message: str, details: str, request_id: str) -> Remote | None:
@@ -66,7 +65,7 @@ def read(data: Mapping[str, Any], *, message: str, details: str, request_id: str
         code=code,
         message=_clean(data.get(message)),
         details=list(_details(data.get(details))),
-        params=dict(_scalars(params)) if isinstance(params, Mapping) else None,
+        params=None if params is None else dict(_scalars(mapping(params))),
         request_id=rid if isinstance(rid, str) and _REQUEST_ID.fullmatch(rid) else "",
     )
 
@@ -112,10 +111,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def _details(lines: Any) -> Iterator[Detail]:
-    for line in islice(lines, MOST_DETAILS) if isinstance(lines, list) else ():
-        if isinstance(line, dict):
-            pairs = [(_clean(name), value) for name, value in islice(line.items(), 20)]
-            yield {name: _clean(value) for name, value in pairs if isinstance(value, str)}
+    for line in listing(lines)[:MOST_DETAILS]:
+        pairs = [pair for pair in islice(mapping(line).items(), 20) if isinstance(pair[1], str)]
+        if pairs:
+            yield {_clean(name): _clean(value) for name, value in pairs}
 
 
 def _scalars(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

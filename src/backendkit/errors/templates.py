@@ -80,16 +80,19 @@ def read_back(template: str, text: str) -> dict[str, str] | None:
 def _pieces(template: str) -> tuple[Piece, ...] | None:
     """Return literals and names in turn, a literal last; None where a field is not read back from its text alone."""
     out: list[Piece] = []
+    before = ""
     try:
         for literal, name, spec, conversion in Formatter().parse(template):
-            if name is not None and (spec or conversion or not _PLAIN.fullmatch(name)):
+            before += literal  # a doubled brace ends a literal without a field after it
+            if name is None:
+                continue
+            if spec or conversion or not _PLAIN.fullmatch(name):
                 return None
-            out.append((literal, name))
+            out.append((before, name))
+            before = ""
     except ValueError:
         return None
-    if not out or out[-1][1] is not None:
-        out.append(("", None))
-    return tuple(out)
+    return (*out, (before, None))
 
 
 def _from_left(literals: list[str], text: str) -> list[tuple[int, int]] | None:
@@ -112,7 +115,9 @@ def _closed(
     spans: list[tuple[int, int]], at: int, last: str, text: str
 ) -> list[tuple[int, int]] | None:
     end = len(text) - len(last)
-    if end < at or not text.endswith(last):
+    if not text.endswith(
+        last
+    ):  # that it may overlap what comes before shows when the text is made again
         return None
     return [*spans, (at, end)]
 

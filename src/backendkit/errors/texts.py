@@ -1,6 +1,10 @@
-"""Text of any value, and bytes of any text: both total."""
+"""Reading what may be anything: text of any value, bytes of any text, and the parts of foreign JSON. All total."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, cast
 
 LONGEST_TEXT = 10_000
 """Characters of a value shown that is not a text itself."""
@@ -24,3 +28,16 @@ def to_bytes(json: str) -> bytes:
         return json.encode()
     except UnicodeEncodeError:
         return json.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def mapping(value: Any) -> Mapping[Any, Any]:
+    """Return `value` if it is a mapping, else an empty one."""
+    return cast("Mapping[object, Any]", value) if isinstance(value, Mapping) else _NOTHING
+
+
+def listing(value: Any) -> list[Any]:
+    """Return `value` if it is a list, else an empty one."""
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from backendkit.core.errors import AppError, Detail
 from backendkit.errors.templates import fields
@@ -62,9 +63,14 @@ def public(error: AppError) -> Iterator[tuple[str, Any]]:
 
 def tell(error: AppError, request_id: str, timestamp: str, language: Language | None) -> Told:
     """Read an error; may raise anything where its attributes are not what they should be."""
-    code, text, details = error.code, error.text, error.details
-    if not (isinstance(code, str) and isinstance(text, str)):  # pyright: ignore[reportUnnecessaryIsInstance]  # a subclass may say otherwise
+    code, text = cast("tuple[object, object]", (error.code, error.text))
+    if not (
+        isinstance(code, str) and isinstance(text, str)
+    ):  # a subclass may have made anything of them
         raise TypeError("code and message must be texts")
+    details: Sequence[Detail] = error.details
+    if not isinstance(cast("object", details), list):  # clients were promised one
+        details = plain_lines(details)
     tags = None
     if language is not None:
         text, details, tags = language.tell(error, text)
@@ -76,8 +82,9 @@ def tell_plainly(error: AppError, request_id: str, timestamp: str) -> Told:
     plain = AppError()
     plain.status = status_of(error)
     code = attribute(error, "code")
-    if isinstance(code, str) and CODE.fullmatch(code):
-        plain.code = text_of(str.__str__(code))
+    named = CODE.fullmatch(code) if isinstance(code, str) else None
+    if named is not None:
+        plain.code = named.group()  # not `str(code)`, which a subclass of `str` may make to raise
         text = attribute(error, "text")
         plain.message = plain.message if text is None else text_of(text)
     plain.details = plain_lines(attribute(error, "details"))
@@ -98,7 +105,7 @@ def status_of(error: AppError) -> int:
     status = attribute(error, "status")
     if not isinstance(status, int):
         return 500
-    number = int.__add__(status, 0)  # a plain one, whatever a subclass of int makes of comparing
+    number = int.__int__(status)  # a plain one, whatever a subclass makes of comparing
     return number if 400 <= number <= 599 else 500
 
 
@@ -150,8 +157,9 @@ def _plain_value(value: object) -> bool | int | float | str | None:
 def _plain_details(details: object) -> Iterable[dict[str, str]]:
     if not isinstance(details, list | tuple):
         return
-    for detail in details[:100]:
+    for detail in cast("list[object]", details)[:100]:
         if isinstance(detail, Mapping):
-            yield {text_of(name): text_of(value) for name, value in list(detail.items())[:20]}
+            pairs = islice(cast("Mapping[object, object]", detail).items(), 20)
+            yield {text_of(name): text_of(value) for name, value in pairs}
         else:
             yield {"issue": text_of(detail)}

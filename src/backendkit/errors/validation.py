@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from backendkit.errors.foreign import MOST_DETAILS
 from backendkit.errors.issues import ISSUES, NO_MATCH, NOT_AN_EMAIL, NOT_JSON, OTHER, Issue
@@ -57,8 +58,8 @@ def issues(
     lines: dict[tuple[object, ...], _Line] = {}
     for error in errors:
         line = _line(error, place, body)
-        where = (line.place, line.path, line.words.code, line.union and line.words.issue)
-        lines.setdefault(where, line)
+        words = line.words
+        lines.setdefault((line.place, line.path, words.code, line.union and words.issue), line)
         if len(lines) >= MOST_DETAILS:
             break
     return [line.detail() for line in _without_unions(lines.values())]
@@ -111,7 +112,8 @@ def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
         place, loc = str(loc[0]), loc[1:]
     if kind == "json_invalid":
         offset = next((part for part in loc if isinstance(part, int)), 0)
-        reason = text_of((error.get("ctx") or {}).get("error", "")) or "syntax error"
+        context: Mapping[str, Any] = error.get("ctx") or {}
+        reason = text_of(context.get("error", "")) or "syntax error"
         words = _not_json(_without_position(reason), offset)
         return _Line(place, (), words, union=False)
     path = loc
@@ -148,7 +150,7 @@ def _without_unions(lines: Iterable[_Line]) -> list[_Line]:
 
 
 def _told(kind: str, error: Mapping[str, Any]) -> _Words:
-    context = error.get("ctx") or {}
+    context: Mapping[str, Any] = error.get("ctx") or {}
     known = ISSUES.get(kind)
     if known is not None:
         code, template = known

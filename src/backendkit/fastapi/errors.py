@@ -33,7 +33,7 @@ from backendkit.errors import (
     validation_error,
 )
 from backendkit.http.body import malformed
-from backendkit.http.messages import allowed, encoded, place
+from backendkit.http.messages import accepted, allowed, encoded, place
 from backendkit.http.reporting import note, report
 
 Handler: TypeAlias = Callable[[Any, Any], Awaitable[Response]]
@@ -90,13 +90,8 @@ class Handlers:
         """Answer with what the registry says, and report what nobody has named."""
         if isinstance(conn, WebSocket):
             raise exc
-        given = conn.headers
-        rendered = self._errors.render(
-            exc,
-            given.get("accept"),
-            context.request_id(),
-            accept_language=given.get("accept-language"),
-        )
+        accept, language = accepted(conn.scope["headers"])
+        rendered = self._errors.render(exc, accept, context.request_id(), accept_language=language)
         if rendered.status == 500:
             if not self._answers:
                 raise exc
@@ -105,7 +100,7 @@ class Handlers:
             )  # now: Starlette drops the traceback of what was handled
         elif rendered.status > 500:
             note(self._errors.resolve(exc), place(conn.scope))
-        return _response(rendered, head=conn.scope["method"] == "HEAD")
+        return _Answer(rendered, head=conn.scope["method"] == "HEAD")
 
     async def _other_method(self, request: Request, exc: HTTPException) -> Response:
         """Answer a method that the route does not have: OPTIONS by what there is, HEAD by what GET gives."""
@@ -163,10 +158,14 @@ class InvalidResponse(Exception):
     """What an endpoint returned does not fit its `response_model`; says where, and not what it was."""
 
 
-def _response(rendered: Rendered, *, head: bool = False) -> Response:
-    response = Response(b"" if head else rendered.body, rendered.status)
-    response.raw_headers = encoded(rendered.headers)
-    return response
+class _Answer(Response):
+    """A rendered error. Built without Starlette's constructor, which makes headers that we have."""
+
+    def __init__(self, rendered: Rendered, *, head: bool) -> None:
+        self.status_code = rendered.status
+        self.body = b"" if head else rendered.body
+        self.raw_headers = encoded(rendered.headers)
+        self.background = None
 
 
 def _methods(request: Request, known: str) -> set[str]:

@@ -6,14 +6,14 @@ kept, the access line written, and an exception that nobody handled told as an e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
 
 from backendkit.core import context
 from backendkit.errors import ClientDisconnected, Errors
 from backendkit.http import reporting
 from backendkit.http.body import checked
-from backendkit.http.deadline import in_time
+from backendkit.http.deadline import Deadlines, in_time
 from backendkit.http.exchange import LEFT, Exchange
 from backendkit.http.layers import Layers
 from backendkit.http.messages import KEY, App, Receive, Scope, Send, header, place
@@ -64,58 +64,68 @@ class AsgiFrame:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; lifespans pass through."""
-        if scope["type"] == "lifespan" or KEY in scope:
-            await self._inside(scope, receive, send)
+        if scope["type"] != "http" or KEY in scope:
+            await self._elsewhere(scope, receive, send)
             return
-        ids = self.layers.ids
-        request = context.Request(ids.choose(header(scope["headers"], ids.key)))
-        scope[KEY] = request
-        if scope["type"] != "http":
-            await self._socket(scope, receive, send, request)
-            return
-        access, clock = self.layers.access, self.layers.clock
-        begun = 0 if access is None else clock.mono_us()
-        exchange = Exchange(self, scope, (receive, send), request, nested=False)
+        layers, path = self.layers, scope["path"]
+        scope[KEY] = request = self._request(scope)
+        access, pages = layers.access, layers.health
+        begun = 0
+        exchange = Exchange(self, scope, receive, send, request, nested=False)
+        if access is not None:
+            exchange.clock = layers.clock
+            begun = layers.clock.mono_us()
         token = context.enter(request)
-        method, path = scope["method"], scope["path"]
         try:
-            await self._serve(scope, exchange, request)
+            if pages is not None and path in pages.paths and scope["method"] in {"GET", "HEAD"}:
+                await exchange.answer(await pages.answer_async(path))
+            elif layers.deadlines is None:
+                await self.app(scope, self._receiving(scope, exchange), exchange.send)
+            else:
+                await self._timed(layers.deadlines, scope, exchange)
+        except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
+            await self._failed(original(caught), exchange, place(scope))
         finally:
             context.leave(request, token)
             if access is not None:
-                ended = exchange.done_us or clock.mono_us()
+                spent = (exchange.done_us or layers.clock.mono_us()) - begun
                 route = None if self.route is None else self.route(scope)
-                spent, size = ended - begun, exchange.size
-                access.write(request, method, path, exchange.outcome, spent, route=route, size=size)
+                method, status, size = scope["method"], exchange.outcome, exchange.size
+                access.write(request, method, path, status, spent, route=route, size=size)
 
-    async def _serve(self, scope: Scope, exchange: Exchange, request: context.Request) -> None:
-        """Run the application, or answer in its place."""
-        layers = self.layers
-        pages, deadlines = layers.health, layers.deadlines
-        if pages is not None and pages.has(scope["method"], scope["path"]):
-            await exchange.answer(await pages.answer_async(scope["path"]))
+    def _request(self, scope: Scope) -> context.Request:
+        ids = self.layers.ids
+        return context.Request(ids.choose(header(scope["headers"], ids.key)))
+
+    def _receiving(self, scope: Scope, exchange: Exchange) -> Receive:
+        if self.strict_json and scope["method"] != "GET":
+            return checked(scope, exchange.receive)
+        return exchange.receive
+
+    def _timed(self, deadlines: Deadlines, scope: Scope, exchange: Exchange) -> Awaitable[None]:
+        """Run the application for as long as it may take."""
+        work = self.app(scope, self._receiving(scope, exchange), exchange.send)
+        budget = deadlines.budget_us(header(scope["headers"], deadlines.key))
+        if budget is None:
+            return work
+        request: context.Request = scope[KEY]
+        request.deadline_us = self.layers.clock.mono_us() + budget
+        return in_time(budget, work)
+
+    async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is no request, or a websocket, or a request that another frame has begun."""
+        if scope["type"] != "websocket" or KEY in scope:
+            await self._inside(scope, receive, send)
             return
-        receive: Receive = exchange.receive
-        if self.strict_json:
-            receive = checked(scope, receive)
-        budget = None
-        if deadlines is not None:
-            budget = deadlines.budget_us(header(scope["headers"], deadlines.key))
-        try:
-            if budget is None:
-                await self.app(scope, receive, exchange.send)
-            else:
-                request.deadline_us = layers.clock.mono_us() + budget
-                await in_time(budget, self.app(scope, receive, exchange.send))
-        except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
-            await self._failed(original(caught), exchange, place(scope))
+        scope[KEY] = request = self._request(scope)
+        await self._socket(scope, receive, send, request)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run where another frame is around this one, or where there is no request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(self, scope, (receive, send), scope[KEY], nested=True)
+        exchange = Exchange(self, scope, receive, send, scope[KEY], nested=True)
         try:
             await self.app(scope, receive, exchange.send)
         except Exception as caught:  # noqa: BLE001 - as above

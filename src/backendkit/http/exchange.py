@@ -7,9 +7,11 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from backendkit.core import context
+from backendkit.core.clock import Clock
 from backendkit.errors import Rendered, from_status
 from backendkit.errors.foreign import phrases
-from backendkit.http.messages import Message, RawHeaders, Receive, Scope, Send, encoded, header
+from backendkit.http.messages import Message, RawHeaders, Receive, Scope, Send, accepted, encoded
+from backendkit.http.security import RawPairs
 
 if TYPE_CHECKING:
     from backendkit.http.asgi import AsgiFrame
@@ -29,61 +31,42 @@ class Exchange:
         nested: whether another frame is around this one, which names the request and adds headers.
         replaced: whether an envelope went out in place of a framework's phrase.
         done_us: when the last byte went out; None before.
+        clock: measures that, where somebody wants to know.
     """
 
-    __slots__ = (
-        "_frame",
-        "_head",
-        "_headers",
-        "_held",
-        "_https",
-        "_path",
-        "_receive",
-        "_request",
-        "_send",
-        "done_us",
-        "left",
-        "nested",
-        "replaced",
-        "size",
-        "started",
-        "status",
-    )
+    # Defaults of the class instead of slots: most responses never change them, and setting each takes its time.
+    started = False
+    status = 0
+    left = False
+    size = 0
+    replaced = False
+    done_us: int | None = None
+    clock: Clock | None = None
+    _held: Message | None = None
 
     def __init__(
         self,
         frame: AsgiFrame,
         scope: Scope,
-        channel: tuple[Receive, Send],
+        receive: Receive,
+        send: Send,
         request: context.Request,
         *,
         nested: bool,
     ) -> None:
         # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
         self._headers: RawHeaders = scope["headers"]
-        self._head = scope["method"] == "HEAD"
-        self._https = scope.get("scheme") == "https"
-        self._path: str = scope["path"]
+        self._place: tuple[str, str, str] = scope["method"], scope["path"], scope.get("scheme", "")
         self._frame = frame
-        self._receive, self._send = channel
+        self._receive = receive
+        self._send = send
         self._request = request
-        self._held: Message | None = None
         self.nested = nested
-        self.replaced = False
-        self.started = False
-        self.left = False
-        self.status = 0
-        self.size = 0
-        self.done_us: int | None = None
 
     def render(self, exc: BaseException) -> Rendered:
         """Return what tells `exc` to this request's client."""
-        return self._frame.errors.render(
-            exc,
-            header(self._headers, b"accept"),
-            self._request.id,
-            accept_language=header(self._headers, b"accept-language"),
-        )
+        accept, language = accepted(self._headers)
+        return self._frame.errors.render(exc, accept, self._request.id, accept_language=language)
 
     async def receive(self) -> Message:
         """Pass a message in, and notice a client that leaves before its answer."""
@@ -98,13 +81,17 @@ class Exchange:
         Not `async`: each message of each response comes through here, and another coroutine would be a tenth of our cost.
         """
         if message["type"] == "http.response.start":
-            return self._begin(message)
+            if message["status"] >= 400 and _may_be_phrase(message.get("headers", ())):
+                self._held = message
+                return asyncio.sleep(0)
+            return self._start(message)
         if self._held is not None:
             return self._release(self._held, message)
-        if "body" in message:
-            self.size += len(message["body"])
-        if self.done_us is None and not message.get("more_body"):
-            self.done_us = self._frame.layers.clock.mono_us()
+        body = message.get("body")
+        if body:
+            self.size += len(body)
+        if self.clock is not None and not message.get("more_body"):
+            self.done_us = self.clock.mono_us()
         return self._send(message)
 
     async def answer(self, rendered: Rendered) -> None:
@@ -116,19 +103,13 @@ class Exchange:
             "headers": encoded(rendered.headers),
         }
         await self._start(start)
-        body = b"" if self._head else rendered.body
+        body = b"" if self._place[0] == "HEAD" else rendered.body
         await self.send({"type": "http.response.body", "body": body})
 
     @property
     def outcome(self) -> int:
         """The status for the access line: 499 where the client left before there was an answer."""
         return LEFT if self.left else self.status or LEFT
-
-    def _begin(self, message: Message) -> Awaitable[None]:
-        if message["status"] >= 400 and _may_be_phrase(message.get("headers", ())):
-            self._held = message
-            return asyncio.sleep(0)
-        return self._start(message)
 
     async def _release(self, start: Message, message: Message) -> None:
         """Answer in place of a framework that only had a phrase to say, else let the held start go."""
@@ -148,15 +129,26 @@ class Exchange:
         self.started = True
         if self.nested:
             return self._send(start)
-        layers = self._frame.layers
-        given, key = start.get("headers", ()), layers.ids.key
-        present = [name.lower() for name, _ in given]
-        if key in present:  # the application has set one of its own
-            given = [pair for pair in given if pair[0].lower() != key]
-        mark = (key, self._request.id.encode())
-        policy = layers.policy(self._request, self._path)
-        ours = () if policy is None else policy.missing_raw(present, status, https=self._https)
-        return self._send({**start, "headers": [*given, *ours, mark]})
+        layers, request = self._frame.layers, self._request
+        key = layers.ids.key
+        headers = [*start.get("headers", ()), (key, request.id.encode())]
+        policy = layers.security
+        if request.outgoing is not None or layers.overrides:
+            policy = layers.policy(request, self._place[1])
+        if policy is not None:
+            headers += policy.raw(status, https=self._place[2] == "https")
+        seen: set[bytes] = {name.lower() for name, _ in headers}
+        if len(seen) != len(headers):
+            headers = _settled(start.get("headers", ()), headers, key)
+        return self._send({**start, "headers": headers})
+
+
+def _settled(given: RawHeaders, headers: RawPairs, key: bytes) -> RawPairs:
+    """Return headers without those of ours that the application has set itself, and without an id of its own."""
+    own = [pair for pair in given if pair[0].lower() != key]
+    names = {name.lower() for name, _ in own}
+    ours = headers[len([*given]) :]
+    return own + [pair for pair in ours if pair[0] not in names]
 
 
 def _may_be_phrase(headers: RawHeaders) -> bool:

@@ -63,6 +63,8 @@ class RequestIds:
         """
         if offered is None or not self._trusted:
             return self.make()
+        if _SOUND.fullmatch(offered):
+            return offered
         first = offered.partition(",")[0].strip()
         return first if _SOUND.fullmatch(first) else self.make()
 

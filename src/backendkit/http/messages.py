@@ -24,9 +24,30 @@ def header(headers: RawHeaders, key: bytes) -> str | None:
     return None
 
 
+def accepted(headers: RawHeaders) -> tuple[str | None, str | None]:
+    """Return the values of Accept and Accept-Language; of several, the first."""
+    accept = language = None
+    for name, value in headers:
+        if name == b"accept" and accept is None:
+            accept = value.decode("latin-1")
+        elif name == b"accept-language" and language is None:
+            language = value.decode("latin-1")
+    return accept, language
+
+
 def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Return headers as ASGI has them."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return [
+        (_USUAL.get(name) or name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers
+    ]
+
+
+_USUAL = {
+    "Content-Type": b"content-type",
+    "Content-Length": b"content-length",
+    "Vary": b"vary",
+}
 
 
 def place(scope: Scope) -> str:

@@ -88,9 +88,13 @@ class SecurityHeaders:
             return ours
         return [pair for pair in ours if pair[0].lower() not in present]
 
+    def raw(self, status: int, *, https: bool) -> RawPairs:
+        """Return all headers for a status, as ASGI has them; not to be changed."""
+        return self._sets[2 * (status >= 400) + https][1]
+
     def missing_raw(self, present: Collection[bytes], status: int, *, https: bool) -> RawPairs:
         """Return the same as ASGI has it; arguments as for `missing`."""
-        ours = self._sets[2 * (status >= 400) + https][1]
+        ours = self.raw(status, https=https)
         if self.raw_names.isdisjoint(present):
             return ours
         return [pair for pair in ours if pair[0] not in present]

@@ -111,6 +111,7 @@ class _Response:
         "_iterator",
         "_length",
         "_request",
+        "_route",
         "_sent",
         "_size",
         "_start_response",
@@ -132,6 +133,7 @@ class _Response:
         self._begun = 0 if frame.layers.access is None else frame.layers.clock.mono_us()
         self._size = 0
         self._status = 0
+        self._route: str | None = None
         self._sent = False
         self._first: bytes | None = None
         self._close: Callable[[], object] | None = None
@@ -158,6 +160,9 @@ class _Response:
         if name.lower() in present:  # the application has set one of its own
             headers = [pair for pair in headers if pair[0].lower() != name.lower()]
         self._status = number = int(status[:3])
+        if self._frame.route is not None and layers.access is not None:
+            # Now: Flask forgets the request when it has called us.
+            self._route = self._route or self._frame.route(self._environ)
         policy = layers.policy(self._request, _path(self._environ))
         https = self._environ.get("wsgi.url_scheme") == "https"
         ours = () if policy is None else policy.missing(present, number, https=https)
@@ -238,7 +243,7 @@ class _Response:
 
     def end(self) -> None:
         """End the request where the server sends the body by itself."""
-        self._request.ended = True
+        self._request.end()
         self._tell(int(self._length) if self._length.isdigit() else None)
 
     def _tell(self, size: int | None = None) -> None:
@@ -248,14 +253,13 @@ class _Response:
         if access is None:
             return
         environ, spent = self._environ, frame.layers.clock.mono_us() - self._begun
-        route = None if frame.route is None else frame.route(environ)
         access.write(
             self._request,
             environ.get("REQUEST_METHOD", "?"),
             environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
             self._status or LEFT,
             spent,
-            route=route,
+            route=self._route,
             size=self._size if size is None else size,
         )
 

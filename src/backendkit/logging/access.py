@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple
 
@@ -137,7 +138,8 @@ class AccessLog:
         if head is None:
             head = self._head(pipeline, level, told)
         path, client, size = told.path, told.client, told.size
-        path = quoted(cleaner.secrets.text(path) if _is_easy(path) else cleaner.text(path))
+        easy = len(path) <= _USUAL_PATH and path.isascii()
+        path = quoted(cleaner.secrets.text(path) if easy else cleaner.text(path))
         more = "" if size is None else f',"bytes":{int(size)}'
         if client is not None:
             more += f',"client":{quoted(cleaner.text(client))}'
@@ -195,7 +197,8 @@ class AccessLog:
         said.update(_around(fields))
         pipeline = self._find()
         if pipeline is None:
-            self._logger.log(LEVELS[level], Structured(EVENT, said))
+            with suppress(Exception):  # somebody else's filters and handlers
+                self._logger.log(LEVELS[level], Structured(EVENT, said))
         else:
             pipeline.record(level, EVENT, said, logger=LOGGER, context_fields={})
 
@@ -229,10 +232,6 @@ def _around(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
     found.update(span or trace_fields(fields.get("traceparent")))
     return found
-
-
-def _is_easy(path: str) -> bool:
-    return len(path) <= _USUAL_PATH and path.isascii()
 
 
 def _ms(duration_us: Any) -> float | None:

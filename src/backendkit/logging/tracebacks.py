@@ -41,8 +41,6 @@ _NOTES = 8
 _HEAD, _TAIL = 12, 36
 """Frames that are told from either end of a deep stack."""
 
-_NONE: tuple[Any, ...] = (None, None, None)
-
 _PERIOD = 4
 """Frames at most that call one another in a circle and are folded."""
 
@@ -216,7 +214,8 @@ def exc_info(value: object) -> tuple[BaseException, TracebackType | None] | None
     if isinstance(value, BaseException):
         return value, value.__traceback__
     if isinstance(value, tuple):
-        found, traceback = (value + _NONE)[1:3]
+        parts = (*cast("Any", value), None, None, None)
+        found, traceback = parts[1], parts[2]
         if not isinstance(found, BaseException):
             return None
         return found, traceback if isinstance(traceback, TracebackType) else None

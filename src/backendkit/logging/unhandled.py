@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +16,7 @@ LOGGER = "backendkit.errors"
 def unhandled(
     exc: BaseException, where: str, traceback: TracebackType | None = None, **fields: Any
 ) -> None:
-    """Write the record of `exc`, at level error, to the logger `backendkit.errors`. Never raises where logging was configured here.
+    """Write the record of `exc`, at level error, to the logger `backendkit.errors`. Never raises.
 
     Args:
         exc: what went unhandled.
@@ -25,4 +26,5 @@ def unhandled(
     """
     info = (type(exc), exc, exc.__traceback__ if traceback is None else traceback)
     told = Structured("unhandled error", {"where": where, **fields})
-    logging.getLogger(LOGGER).error(told, exc_info=info)
+    with suppress(Exception):  # somebody else's filters and handlers
+        logging.getLogger(LOGGER).error(told, exc_info=info)

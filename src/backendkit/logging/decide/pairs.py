@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterable
 
 _PART = re.compile(r"[A-Za-z0-9]+")
 _AROUND = r"[\w.-]{0,48}+"
-_SIGN = r"\\{0,4}[\"'\]]{0,2}\s{0,4}+(?:=>|[:=]|%3[aAdD])\s{0,4}+"
+_SIGN = (
+    r"(?:\\{0,8}[\"'\]]{0,2}\s{0,4}+(?:=>|[:=]|%3[aAdD])\s{0,4}+"
+    # Pairs, as lists of headers and ordered dictionaries are shown: `('password', 'x')`.
+    r"|\\{0,8}[\"']\s{0,2},\s{0,4}+(?=b?\\{0,8}[\"']))"
+)
 
 _PIECE = re.compile(
     r"(?P<quoted>\"(?:\\.|[^\"\\])*+(?:\"|\Z)|'(?:\\.|[^'\\])*+(?:'|\Z))"
