@@ -291,3 +291,11 @@ def test_what_exc_info_holds_is_left_for_a_formatter() -> None:
     """In a chain of one's own the traceback is made after the redactor, or before it."""
     error = ValueError("x")
     assert Redactor()(None, "info", {"exc_info": error, "a": 1}) == {"a": 1, "exc_info": error}
+
+
+def test_what_classes_declare_is_told_as_a_mapping() -> None:
+    """Their representation would hide which value is a secret; what a class hides from it stays hidden."""
+    clean = Cleaner()
+    told = {"user": "bob", "password": "[redacted]"}
+    assert clean.value(Login("bob", "x y", "hidden")) == told
+    assert clean.value(Credentials("bob", "x y")) == told
