@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from backendkit.core.errors import InvalidArgument
 from backendkit.fastapi.errors import Handlers, learn
+from backendkit.fastapi.openapi import document_errors
 from backendkit.http.asgi import AsgiFrame, Unhandled
 from backendkit.http.drain import drain_on_sigterm
 from backendkit.http.layers import Layers
@@ -63,6 +64,7 @@ def install(app: Starlette, kit: Kit, *, reraise: bool | None = None) -> None:
         fix = "call install(app, kit) where the application is made."
         raise InvalidArgument("app", "must not have begun to serve", app, fix)
     learn(kit.errors)
+    document_errors(app, kit)
     if reraise is None:
         reraise = kit.settings.environment == "testing"
     _frame_when_built(app, kit, "reraise" if reraise else "answer")
