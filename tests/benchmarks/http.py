@@ -121,7 +121,7 @@ def _logging() -> list[Row]:
 
 def _access_line(redaction: Redaction) -> float:
     """Return the CPU time of one access line, in microseconds."""
-    from backendkit.logging import configured  # noqa: PLC0415 - what is in force is set aside for a while
+    from backendkit.logging import configured
 
     before = configured()
     if before is not None:
