@@ -153,7 +153,8 @@ class _Bounded(blocking.AbstractConnection):
             del self.read_response
 
     def _read_by_then(self, **options: Any) -> Any:
-        return super().read_response(timeout=self._left(), **options)
+        # redis-py leaves it untyped
+        return super().read_response(timeout=self._left(), **options)  # pyright: ignore[reportUnknownVariableType]
 
     def _left(self) -> float:
         return max(self._due_us - _TIME.mono_us(), 1_000) / SECOND_US
