@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -181,7 +182,9 @@ TIMED = (
 
 
 def _said(code: str) -> str:
-    return subprocess.check_output([sys.executable, "-c", code], text=True)
+    # With compiled files, as installed packages have them.
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.check_output([sys.executable, "-c", code], text=True, env=kept)
 
 
 def _each(call: Callable[[], object]) -> web.Work:
