@@ -142,7 +142,7 @@ class _Error(BaseModel):
     code: str
     message: str
     details: list[dict[str, str]]
-    requestId: str
+    requestId: str  # noqa: N815 - as it travels
     timestamp: str
 
 
