@@ -83,7 +83,7 @@ def test_a_paused_server(own_redis: Callable[..., Single]) -> None:
         await store.aio.close()
 
     asyncio.run(main())
-    assert max(took) < TIMEOUT_S + SLACK_S
+    assert max(took) < 2 * TIMEOUT_S + SLACK_S  # a thread may have to connect first
     assert min(worst) < 0.020
     assert {type(error) for error in books.failed} == {ReplyTimeout}
     eventually(lambda: len(counts(server, b"k")) >= 3, "the server has caught up")
