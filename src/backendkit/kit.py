@@ -14,8 +14,6 @@ from backendkit.errors import Errors
 from backendkit.settings import Settings
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from backendkit.core.store import Store
 
 
