@@ -206,6 +206,7 @@ def test_busy_with_a_script(own_redis: Callable[..., Single], colour: str) -> No
     assert type(error) is NotSent
     assert "BUSY" in str(error)
     server.command("SCRIPT", "KILL")
+    eventually(lambda: server.command("PING"), "the script has ended")
     wire.close()
     # The server answers before the script has ended.
     eventually(lambda: not _refuses(server, "BUSY"), "it is through")

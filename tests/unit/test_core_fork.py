@@ -40,7 +40,7 @@ def test_a_grandchild_is_remade_again() -> None:
 def test_where_nothing_forks_members_may_register_all_the_same() -> None:
     """Python on Windows has no such hook."""
     source = (
-        "import os; del os.register_at_fork\n"
+        "import asyncio, logging, os, random; del os.register_at_fork\n"
         "from backendkit.stores import MemoryStore\n"
         "print(MemoryStore().stats().entries)"
     )

@@ -64,10 +64,8 @@ class StreamingConnection(Protocol):
         """Pack a command and send it."""
         ...
 
-    async def send_packed_command(
-        self, command: Sequence[bytes], *, check_health: bool = True
-    ) -> None:
-        """Send packed commands as they are; suspends only where the transport's buffer is full."""
+    async def write(self, payload: bytes) -> None:
+        """Write packed commands; suspends only where the transport's buffer is full."""
         ...
 
     async def read_response(

@@ -156,7 +156,7 @@ class Lane:
         self.tally.operations += sent
         self.tally.batches += 1
         self.tally.largest_batch = max(self.tally.largest_batch, sent)
-        write = connection.send_packed_command((b"".join(chunks),), check_health=False)
+        write = connection.write(b"".join(chunks))
         try:
             pending = write.send(None)  # drains at once unless the server is slow to read
         except StopIteration:
