@@ -98,9 +98,12 @@ def checked(scope: Scope, receive: Receive) -> Receive:
         return receive
     chunks: list[bytes] = []
     size = 0
+    refused: MalformedBody | None = None
 
     async def strict() -> Message:
-        nonlocal size
+        nonlocal size, refused
+        if refused is not None:  # whoever asks again, as Sentry does, must not wait for what will never come
+            raise refused
         message = await receive()
         if message["type"] == "http.request" and size <= LARGEST_CHECKED:
             chunks.append(message.get("body", b""))
@@ -111,7 +114,11 @@ def checked(scope: Scope, receive: Receive) -> Receive:
                 raw = b"".join(chunks)
                 chunks.clear()
                 if _SUSPECT.search(raw):
-                    parse(raw)
+                    try:
+                        parse(raw)
+                    except MalformedBody as error:
+                        refused = error
+                        raise
         return message
 
     return strict
