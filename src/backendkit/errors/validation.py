@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from backendkit.errors.foreign import MOST_DETAILS
 from backendkit.errors.issues import ISSUES, NO_MATCH, NOT_AN_EMAIL, NOT_JSON, OTHER, Issue

@@ -11,10 +11,10 @@ from backendkit.core import context
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.errors import Errors
 from backendkit.http.asgi import AsgiFrame
+from backendkit.http.deadline import Deadlines
 from backendkit.http.exchange import LEFT
 from backendkit.http.health import HealthPages
 from backendkit.http.layers import AccessWriter, Layers
-from backendkit.http.deadline import Deadlines
 from backendkit.http.messages import App, Message, Receive, Scope, Send, encoded
 from backendkit.http.security import API, SecurityHeaders
 

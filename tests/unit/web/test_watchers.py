@@ -118,6 +118,10 @@ def test_the_current_span_has_the_error_once(
     assert found == ["ValueError"]
 
 
+def _listen(on: Any, app: Any) -> None:
+    flask.got_request_exception.connect(on, app)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_got_request_exception_fires_once(order: str) -> None:
     """What Flask's own watchers listen to."""
@@ -126,8 +130,6 @@ def test_got_request_exception_fires_once(order: str) -> None:
     def on(_: Any, exception: BaseException) -> None:
         seen.append(type(exception))
 
-    driver = application(
-        "flask", order, lambda app: flask.got_request_exception.connect(on, app) and None
-    )
+    driver = application("flask", order, lambda app: _listen(on, app))
     assert driver.get("/boom").status == 500
     assert seen == [ValueError]
