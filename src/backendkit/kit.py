@@ -17,8 +17,6 @@ from backendkit.logging.policy import AccessPolicy
 from backendkit.settings import Settings
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from backendkit.core.store import Store
 
 
