@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +46,7 @@ PRESET = {
 }
 
 
-@pytest.fixture(params=PAIRS.values(), ids=PAIRS)
+@pytest.fixture(params=list(PAIRS.values()), ids=list(PAIRS))
 def pair(request: pytest.FixtureRequest) -> Pair:
     """Return the application on each framework."""
     make: Callable[[], Pair] = request.param
@@ -240,9 +241,10 @@ def test_a_deadline_that_has_passed_refuses_to_ask_others() -> None:
 def test_a_request_over_its_deadline_is_a_504(kind: str) -> None:
     """Also where a thread goes on in vain; what was bound to the deadline is told once, as a warning."""
     pair = fastapi_pair()
+    app: FastAPI = pair.app
     release = threading.Event()
 
-    @pair.app.get("/slow")
+    @app.get("/slow")
     async def slow() -> None:
         try:
             await asyncio.sleep(30)
@@ -252,7 +254,7 @@ def test_a_request_over_its_deadline_is_a_504(kind: str) -> None:
             await asyncio.sleep(0)
             raise
 
-    @pair.app.get("/thread")
+    @app.get("/thread")
     def thread() -> None:
         release.wait(5)
 
@@ -493,13 +495,17 @@ def test_what_a_view_binds_is_in_its_line(make: Callable[..., Pair]) -> None:
     assert lines[0]["user_id"] == 7
 
 
+def _nothing(number: int) -> dict[str, int]:
+    return {}
+
+
 def test_a_router_with_a_prefix_shows_its_whole_template() -> None:
     """As dashboards group by it."""
     from fastapi import APIRouter
 
     pair, lines = with_lines(fastapi_pair)
     router = APIRouter(prefix="/v1")
-    router.add_api_route("/users/{number}", lambda number: {}, methods=["GET"])
+    router.add_api_route("/users/{number}", _nothing, methods=["GET"])
     pair.app.include_router(router, prefix="/api")
     pair.driver.get("/api/v1/users/7")
     assert lines[0]["route"] == "/api/v1/users/{number}"
