@@ -533,7 +533,7 @@ def test_a_cancelled_request_and_one_whose_client_left_are_499() -> None:
         scope = {"type": "http", "method": "GET", "path": "/gone", "headers": []}
         await frame(scope, receive, send)
         waiting = {"type": "http", "method": "GET", "path": "/wait", "headers": []}
-        task = asyncio.create_task(frame(waiting, receive, send))  # type: ignore[arg-type]
+        task = asyncio.create_task(frame(waiting, receive, send))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
