@@ -254,8 +254,10 @@ def test_a_text_of_the_applications_own_that_only_contains_the_input_by_chance_s
         (echoing, "mail", "Invalid value"),
         (echoing, "hunter2hunter2", "Invalid value"),
     ):
-        adapter: TypeAdapter[str] = TypeAdapter(Annotated[str, AfterValidator(rule)])
-        with pytest.raises(ValidationError) as caught:
+        adapter: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(
+            Annotated[str, pydantic.AfterValidator(rule)]
+        )
+        with pytest.raises(pydantic.ValidationError) as caught:
             adapter.validate_python(value)
         (line,) = issues(caught.value.errors())
         assert line["issue"] == expected
