@@ -19,7 +19,7 @@ What a fold must keep, because Redis does:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 R = TypeVar("R")
@@ -163,10 +163,15 @@ def weigh_state(state: State) -> int:
         items = len(state)
     except TypeError:
         return 256  # an object of the script's own; who keeps more brings its own `weigh`
-    if items <= _WEIGHED_ITEMS and (kind is tuple or kind is list):
-        return 64 + sum(40 + len(i) if isinstance(i, bytes | str) else 40 for i in state)
-    return 64 + 40 * items
+    if isinstance(state, Mapping):
+        return 64 + 80 * items + _text(state.values()) + _text(state)
+    return 64 + 40 * items + _text(state)
 
 
-_WEIGHED_ITEMS = 16
-"""Containers longer than this are weighed by their length alone, so that weighing stays cheap."""
+def _text(items: Iterable[Any]) -> int:
+    """Return the bytes of texts in a container; one that begins with a number is taken to hold nothing else."""
+    for first in items:
+        if not isinstance(first, bytes | str | tuple | list):
+            return 0
+        break
+    return sum(len(item) if isinstance(item, bytes | str) else 40 for item in items)
