@@ -608,3 +608,16 @@ def test_redaction_rules_reach_every_record() -> None:
     record = out.one()
     assert record["plate"] == "[redacted]"
     assert record["long"].endswith("[35 more characters]")
+
+
+def test_a_servers_record_that_cannot_be_shown_is_written_where_its_access_lines_are_not() -> None:
+    """It raised where somebody had only logged."""
+
+    class Hostile:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    out = Lines()
+    with configure_logging(stream=out, server_access=False):
+        logging.getLogger("werkzeug").info(Hostile())
+    assert "Hostile" in out.one()["event"]

@@ -73,12 +73,14 @@ class Catalogue(NamedTuple):
 
 def entry(kind: type[AppError]) -> Entry:
     """Return what is to be said of an error class."""
+    said: object = kind.message
+    message = said if isinstance(said, str) else title_of(kind.code)  # a property says it per error
     return Entry(
         code=kind.code,
         status=kind.status,
         title=title_of(kind.code),
-        message=kind.message,
-        parameters=fields(kind.message),
+        message=message,
+        parameters=fields(message),
         retryable=kind.retryable is True,
         description=_description(kind.__doc__),
     )
