@@ -104,9 +104,9 @@ class RecordHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. Never raises."""
-        if not self.server_access and _tells_a_request(record):
-            return
         try:
+            if not self.server_access and _tells_a_request(record):
+                return
             event, fields = _told(record)
             raised = _raised(record.exc_info)
         except Exception:  # noqa: BLE001 - `%` on hostile arguments may raise anything
