@@ -56,7 +56,7 @@ class Told(NamedTuple):
 def public(error: AppError) -> Iterator[tuple[str, Any]]:
     """Yield the parameters that clients may see: those that the message of the error's class names anyway."""
     params = error.params
-    template: object = type(error).message
+    template = cast("object", type(error).message)
     for name in fields(template) if isinstance(template, str) else ():  # it may be a property
         if name in params:
             yield name, params[name]
