@@ -20,7 +20,8 @@ What a fold must keep, because Redis does:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from itertools import islice
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 R = TypeVar("R")
 
@@ -164,14 +165,17 @@ def weigh_state(state: State) -> int:
     except TypeError:
         return 256  # an object of the script's own; who keeps more brings its own `weigh`
     if isinstance(state, Mapping):
-        return 64 + 80 * items + _text(state.values()) + _text(state)
-    return 64 + 40 * items + _text(state)
+        held = cast("Mapping[object, object]", state)
+        return 64 + 80 * items + _text(held, items) + _text(held.values(), items)
+    return 64 + 40 * items + _text(state, items)
 
 
-def _text(items: Iterable[Any]) -> int:
-    """Return the bytes of texts in a container; one that begins with a number is taken to hold nothing else."""
-    for first in items:
-        if not isinstance(first, bytes | str | tuple | list):
-            return 0
-        break
-    return sum(len(item) if isinstance(item, bytes | str) else 40 for item in items)
+def _text(container: Iterable[object], items: int) -> int:
+    """Return the approximate bytes of the texts in a container: a large one is judged by its first items."""
+    looked = list(islice(container, _WEIGHED_ITEMS))
+    nbytes = sum(len(item) for item in looked if isinstance(item, bytes | str))
+    return nbytes * items // len(looked) if looked else 0
+
+
+_WEIGHED_ITEMS = 16
+"""So many items of a container are looked at, so that weighing stays cheap."""

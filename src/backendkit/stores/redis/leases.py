@@ -184,6 +184,7 @@ class Leases:
             lease.connection.disconnect()
             raise
         lease.tally.connects += 1
+        lease.tally.waits += 1
         self._ledger.open(lease)
         return lease
 
