@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from backendkit.errors.foreign import MOST_DETAILS
 from backendkit.errors.issues import ISSUES, NO_MATCH, NOT_AN_EMAIL, NOT_JSON, OTHER, Issue
@@ -106,7 +107,7 @@ class _Line(NamedTuple):
 
 def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
     kind = text_of(error.get("type", ""))
-    loc = tuple(error.get("loc") or ())
+    loc: tuple[Any, ...] = tuple(error.get("loc") or ())
     if place is None and loc and loc[0] in PLACES:
         place, loc = str(loc[0]), loc[1:]
     if kind == "json_invalid":
@@ -124,13 +125,21 @@ def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
 def _real(loc: Sequence[Any], node: Any, kind: str) -> Iterator[object]:
     """Follow a location through the body; what is neither key nor index there is a type's name, and is left out."""
     for number, part in enumerate(loc):
-        if (isinstance(node, Mapping) and part in node) or (
-            isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
-        ):
+        if _leads_on(node, part):
             node = node[part]
         elif not (kind == "missing" and number == len(loc) - 1):
             continue
         yield part
+
+
+def _leads_on(node: Any, part: Any) -> bool:
+    if isinstance(node, Mapping):
+        return part in node
+    return (
+        isinstance(node, list | tuple)
+        and isinstance(part, int)
+        and 0 <= part < len(cast("list[object]", node))
+    )
 
 
 def _without_unions(lines: Iterable[_Line]) -> list[_Line]:
@@ -216,17 +225,19 @@ _SURELY_INPUT = 8
 
 def _leaves(value: object, depth: int = 0) -> Iterator[str]:
     """Walk the scalars of an input as text, those long enough to be recognised."""
-    if isinstance(value, Mapping) and depth < 5:
-        for name, inner in value.items():
-            yield from _leaves(name, depth + 1)
-            yield from _leaves(inner, depth + 1)
-    elif isinstance(value, list | tuple | set | frozenset) and depth < 5:
-        for inner in value:
-            yield from _leaves(inner, depth + 1)
+    inner: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        inner = chain.from_iterable(cast("Mapping[object, object]", value).items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = cast("Iterable[object]", value)
     elif value is not None and not isinstance(value, bool):
         text = text_of(value)
         if len(text) >= 3:
             yield text
+    if depth >= 5:  # deeper than anything that a text about it could mean
+        return
+    for part in inner:
+        yield from _leaves(part, depth + 1)
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")

@@ -68,7 +68,7 @@ def test_f8_f18_both_http_exceptions_are_told_and_a_5xx_keeps_its_detail(
 
     @app.get("/x")
     async def x() -> None:
-        raise kind(status, "dsn=hunter2")  # type: ignore[call-arg]
+        raise kind(status, "dsn=hunter2")
 
     answer = Asgi(app).get("/x")
     assert answer.status == status
