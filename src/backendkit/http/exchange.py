@@ -27,7 +27,7 @@ class Exchange:
         started: whether a response has begun, so that there can be no other.
         status: what was sent, 0 before that.
         left: whether the client was seen to leave before that.
-        size: bytes of the body so far.
+        size: bytes of the body so far, where there is a clock.
         nested: whether another frame is around this one, which names the request and adds headers.
         replaced: whether an envelope went out in place of a framework's phrase.
         done_us: when the last byte went out; None before.
@@ -86,11 +86,10 @@ class Exchange:
             return self._start(message, headers)
         if self._held is not None:
             return self._release(self._held, message)
-        body = message.get("body")
-        if body:
-            self.size += len(body)
-        if self.clock is not None and not message.get("more_body"):
-            self.done_us = self.clock.mono_us()
+        if self.clock is not None:
+            self.size += len(message.get("body") or b"")
+            if not message.get("more_body"):
+                self.done_us = self.clock.mono_us()
         return self._send(message)
 
     async def answer(self, rendered: Rendered) -> None:
