@@ -64,13 +64,14 @@ def public(error: AppError) -> Iterator[tuple[str, Any]]:
 
 def tell(error: AppError, request_id: str, timestamp: str, language: Language | None) -> Told:
     """Read an error; may raise anything where its attributes are not what they should be."""
-    code, text = cast("tuple[object, object]", (error.code, error.text))
+    code: Any = error.code
+    text: Any = error.text
     if not (
         isinstance(code, str) and isinstance(text, str)
     ):  # a subclass may have made anything of them
         raise TypeError("code and message must be texts")
-    details: Sequence[Detail] = error.details
-    if not isinstance(cast("object", details), list):  # clients were promised one
+    details: Any = error.details
+    if not isinstance(details, list):  # clients were promised one
         details = plain_lines(details)
     tags = None
     if language is not None:

@@ -67,7 +67,11 @@ def _to_span(exc: BaseException, _: str) -> None:
 
 def _to_sentry(exc: BaseException, _: str) -> None:
     sentry: Any = sys.modules.get("sentry_sdk")
-    if sentry is not None:
+    if sentry is None:
+        return
+    # Loaded is not set up, and a capture prepares the whole event, in milliseconds, before nobody takes it.
+    asked = getattr(sentry, "is_initialized", None)  # releases before 2.0 do not have it
+    if asked is None or asked():
         sentry.capture_exception(exc)  # it drops what it has already seen
 
 

@@ -17,6 +17,7 @@ from sentry_sdk.transport import Transport
 
 import backendkit.fastapi
 import backendkit.flask
+from backendkit.http.reporting import report
 from tests.unit.web.apps import new_kit
 from tests.unit.web.drivers import Asgi, Driver, Wsgi, caught_reports
 
@@ -65,6 +66,21 @@ def sentry() -> Iterator[Sent]:
     yield transport
     sentry_sdk.get_client().close()
     sentry_sdk.init()
+
+
+def test_sentry_that_is_loaded_and_not_set_up_is_not_asked_to_capture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A capture prepares the whole event, in milliseconds, before nobody takes it."""
+    captured: list[BaseException] = []
+    monkeypatch.setattr(sentry_sdk, "is_initialized", lambda: False)
+    monkeypatch.setattr(sentry_sdk, "capture_exception", captured.append)
+    report(ValueError("hunter2"), "GET /x")
+    assert captured == []
+    monkeypatch.setattr(sentry_sdk, "is_initialized", lambda: True)
+    error = ValueError("hunter2")
+    report(error, "GET /x")
+    assert captured == [error]
 
 
 @pytest.mark.parametrize("order", ORDERS)
