@@ -9,6 +9,7 @@ a stretch of code is bound lexically, by `bound`, and ends with it. Deadlines ne
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -25,12 +26,25 @@ class Request:
         ended: whether it is over and its fields are frozen.
     """
 
-    __slots__ = ("ended", "fields", "id")
+    __slots__ = ("_lock", "ended", "fields", "id")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.fields: dict[str, Any] = {}
         self.ended = False
+        self._lock = threading.Lock()
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Add fields, unless it has ended. Of two threads that do so at once, neither loses any."""
+        with self._lock:
+            if not self.ended:
+                # A new dict each time: readers in other threads never see one that changes under them.
+                self.fields = {**self.fields, **fields}
+
+    def end(self) -> None:
+        """Freeze the fields."""
+        with self._lock:
+            self.ended = True
 
 
 def enter(request: Request) -> Token[Request | None]:
@@ -40,7 +54,7 @@ def enter(request: Request) -> Token[Request | None]:
 
 def leave(request: Request, token: Token[Request | None]) -> None:
     """End `request` and restore what was current before it."""
-    request.ended = True
+    request.end()
     suspend(request, token)
 
 
@@ -75,9 +89,8 @@ def bind(**fields: Any) -> None:
     Outside a request, and once it has ended, this does nothing.
     """
     request = _request.get()
-    if request is not None and not request.ended:
-        # A new dict each time: readers in other threads never see one that changes under them.
-        request.fields = {**request.fields, **fields}
+    if request is not None:
+        request.add(fields)
 
 
 @contextmanager

@@ -63,17 +63,21 @@ class Delivery:
 
         Args:
             carrier: who sends.
-            raw: what came back from the first attempt; None if there was none.
+            raw: what came back from the first attempt, if there was one.
 
         Raises:
             NotSent: nothing ran.
             OutcomeUnknown: it may have run.
         """
+        sent = (
+            self._address is not None
+        )  # not `raw`: a script that answers nil has run all the same
         while True:
-            if raw is not None:
+            if sent:
                 await self._react(carrier, raw)
                 self._shared.ledger.resent()
             raw = await self._send(carrier)
+            sent = True
             if type(raw) is list:
                 return raw
 
@@ -128,7 +132,7 @@ class Delivery:
         if not asking:
             self._topology.moved(raw.slot_id, self._address)
 
-    async def _pause(self, carrier: Carrier, raw: Raw) -> None:
+    async def _pause(self, carrier: Carrier, raw: Any) -> None:
         if self._shared.time.mono_us() + self._pause_us >= self._due_us:
             raise StoreUnavailable(f"Redis did not become ready in time: {raw}")
         await carrier.wait(self._pause_us)
@@ -157,7 +161,7 @@ def _unknown(raw: Raw) -> StoreError:
     return OutcomeUnknown(f"Redis answered with {type(raw).__name__}, not a list; it has run")
 
 
-def _refused(raw: Raw) -> StoreError:
+def _refused(raw: Any) -> StoreError:
     # A copy, here and above: one failure may be told to many callers, and each raise adds to its traceback.
     if isinstance(raw, NotSent):
         return copy(raw)

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock
-from backendkit.core.errors import CrossSlot, NotSent, StoreClosed
+from backendkit.core.errors import InvalidArgument, NotSent, StoreClosed
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation, Reply
@@ -87,14 +87,15 @@ class RedisStore:
 
     def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         """Carry out operations, one write and one wait per server; see `Store.run_many`."""
-        addresses = [self._address(operation) for operation in operations]
+        prepared = [self._prepared(operation) for operation in operations]
+        addresses = [address for address, _ in prepared]
         places: dict[Address, list[int]] = {}
         for place, address in enumerate(addresses):
             if address is not None:
                 places.setdefault(address, []).append(place)
         raws: list[Raw | None] = [None] * len(operations)
         for address, members in places.items():
-            payload = b"".join(self._shared.pack(operations[place]) for place in members)
+            payload = b"".join(prepared[place][1] for place in members)
             for place, raw in zip(
                 members, self.exchange(address, payload, len(members)), strict=True
             ):
@@ -128,12 +129,12 @@ class RedisStore:
             return [NotSent("the deadline has passed")] * count
         return leases.exchange(payload, count, left_us / SECOND_US)
 
-    def _address(self, operation: Operation[Any]) -> Address | None:
-        """Return where `operation` runs; None also for one that runs nowhere, which its delivery will tell."""
+    def _prepared(self, operation: Operation[Any]) -> tuple[Address | None, bytes]:
+        """Return where `operation` runs, and its bytes; no address also where it cannot be sent: its delivery tells."""
         try:
-            return self._shared.topology.address(operation)
-        except CrossSlot:
-            return None
+            return self._shared.topology.address(operation), self._shared.pack(operation)
+        except InvalidArgument:
+            return None, b""
 
     def _leases_of(self, address: Address) -> Leases:
         shared = self._shared

@@ -22,8 +22,9 @@ from redis.exceptions import (
 from backendkit.core.errors import NotSent, OutcomeUnknown, StoreUnavailable
 from backendkit.core.operation import Reply
 
-Raw: TypeAlias = Reply | Exception
-"""What came back for one command: a reply, a server's refusal as redis-py's exception, or our own `StoreError`."""
+Raw: TypeAlias = Reply | Exception | bytes | int | None
+"""What came back for one command: a reply, a server's refusal as redis-py's exception, our own `StoreError`, or what
+an odd script answers: a number, bytes or nil, bare."""
 
 REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
 """redis-py's exceptions that stand for a server's error reply: the connection stays sound after them."""
