@@ -97,8 +97,7 @@ class Model(ABC):
                 token = 0
             else:
                 receipt = self.add(t, room, token)
-        now_total = total(0, token if mode != 2 else 0)
-        mine = 0 if mode == 2 and allowed else token
+        mine = 0 if mode == 2 and allowed and room > 0 else token
         now_total = total(0, mine)
         reset = more = 0
         if now_total:
