@@ -1,3 +1,4 @@
+# ruff: noqa: D101, D102, PLR0917 - models of one definition; their methods mean what the base says
 """The rate limiting algorithms as slow models over whole numbers: what counts at a time, by definition.
 
 A model answers one question, how many units count at `t`; everything else (what is admitted, how long to wait)
@@ -103,7 +104,16 @@ class Model(ABC):
         if now_total:
             reset = first_time(lambda dt: total(dt, mine) == 0)
             more = first_time(lambda dt: max(0, cap - total(dt, mine)) > max(0, cap - now_total))
-        return [int(allowed), max(0, room) if allowed else 0, now_total, retry, reset, more, receipt, mark]
+        return [
+            int(allowed),
+            max(0, room) if allowed else 0,
+            now_total,
+            retry,
+            reset,
+            more,
+            receipt,
+            mark,
+        ]
 
     def give(self, now: int, receipt: int, units: int, token: int) -> list[int]:
         """What the script `give` replies for this limit alone."""

@@ -46,13 +46,17 @@ class Move:
 
 
 steps_us = st.one_of(
-    st.sampled_from([0, 0, 1, 500, 1_000, 2_333, 6_999, 7_000, 7_001, 20_000, -1, -50_000, 3_600_000_000]),
+    st.sampled_from(
+        [0, 0, 1, 500, 1_000, 2_333, 6_999, 7_000, 7_001, 20_000, -1, -50_000, 3_600_000_000]
+    ),
     st.integers(0, 3_000),
 )
 moves = st.builds(
     Move,
     steps_us,
-    st.sampled_from(["hit", "hit", "hit", "hit", "grant", "look", "hold", "settle", "give", "twice"]),
+    st.sampled_from(
+        ["hit", "hit", "hit", "hit", "grant", "look", "hold", "settle", "give", "twice"]
+    ),
     st.sampled_from([3, 3, 3, 1, 5, 40]),
     st.integers(0, 4),
     st.integers(1, 30),
@@ -72,6 +76,7 @@ class Player:
         self.count = 100
 
     def operation(self, move: Move) -> Operation[Reply]:
+        """Build what a move asks."""
         shape = (1, move.cap, WINDOW, self.extra)
         if move.verb in ("give", "twice"):
             receipt = self.receipts[-1 - move.which % len(self.receipts)]
@@ -94,7 +99,14 @@ class Player:
         return Operation(script, (self.key,), args, lambda reply: reply)
 
     def learn(self, move: Move, reply: Reply) -> None:
-        if len(reply) > 1 and reply[0] and reply[1] and reply[6] and move.verb not in ("look", "hold"):
+        """Keep the receipt of an admission."""
+        if (
+            len(reply) > 1
+            and reply[0]
+            and reply[1]
+            and reply[6]
+            and move.verb not in ("look", "hold")
+        ):
             self.receipts.append((int(reply[6]), int(reply[1])))
 
 

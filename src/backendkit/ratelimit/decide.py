@@ -5,7 +5,8 @@ its reply carries all that headers need. What it does:
 
     least, most     admits as many units as there is room for on all limits, `most` at most; denies if fewer than
                     `least`. A plain hit has both equal.
-    mode            LOOK writes nothing; TAKE records; HOLD records tentative units that are due after `span`.
+    mode            LOOK writes nothing; TAKE records; HOLD records tentative units that are due after `span`;
+                    NOTE records nothing but a denial, in penalty boxes.
     token           whose tentative units do not count here and are forgotten: their owner's, who settles them.
 
 The reply: whether it is admitted, how many units, then FIELDS numbers per limit: the units that count; the least
@@ -20,7 +21,7 @@ from typing import Any
 
 from backendkit.core.operation import DELETE, KEEP, Change, Item, Script, State, Write
 from backendkit.ratelimit import box as penalty
-from backendkit.ratelimit.algorithms import ALGORITHMS, Rules
+from backendkit.ratelimit.algorithms import Rules
 from backendkit.ratelimit.algorithms.kept import (
     PRELUDE_LUA,
     Kept,
@@ -30,7 +31,7 @@ from backendkit.ratelimit.algorithms.kept import (
 )
 from backendkit.ratelimit.box import BOX_LUA
 
-LOOK, TAKE, HOLD = 0, 1, 2
+LOOK, TAKE, HOLD, NOTE = 0, 1, 2, 3
 """Modes of `take`."""
 
 HEAD = 5
@@ -73,7 +74,7 @@ for i, s in ipairs(seen) do
       box_note(s.box, tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]))
       blocked = s.box.ends > s.box.t
     end
-  elseif room == 0 then
+  elseif room == 0 or mode == 3 then
   elseif mode == 2 then
     add_hold(s, s.t + span, token, room)
     SAVE[s.kind](s, 0)
@@ -211,7 +212,7 @@ class _Seen:
     def save(self, units: int, token: int) -> None:
         """Record `units`, and who holds what."""
         kept = self.kept
-        self.receipt = self.rules.take(kept, self.t, self.window, self.extra, units, token)
+        self.receipt = self.rules.take(kept, self.t, self.window, self.extra, units, token=token)
         kept.last, kept.offset, kept.held = self.t, self.offset, self.held
         self.used += units
         self.write = kept, self.rules.life(kept, self.window, self.extra)
@@ -282,7 +283,7 @@ class _Take:
         denied = room < least or any(s.box is not None and s.box.left for s in seen)
         if mode and denied:
             _refuse(seen, least)
-        elif mode and room > 0:
+        elif mode in (TAKE, HOLD) and room > 0:
             _record(seen, room, mode, token, span)
         reply: list[Item] = [0, 0] if denied else [1, room]
         for s in seen:
@@ -304,7 +305,7 @@ class _Take:
         units = most if used + most <= cap else cap - used
         if units < least or units < 1:
             return None
-        receipt = rules.take(kept, t, window, extra, units, token)
+        receipt = rules.take(kept, t, window, extra, units, token=token)
         kept.last = t
         used += units
         reset = rules.wait(kept, t, window, extra, used)
@@ -359,7 +360,7 @@ class _Give:
         for place, kept in enumerate(states):
             kind, cap, window, extra, receipt, units = args[1 + place * 6 :][:6]
             s = _Seen(self._kinds[kind - 1], kept, now, token, (cap, window, extra))
-            given = units > 0 and s.rules.give(s.kept, s.t, window, extra, receipt, units)
+            given = units > 0 and s.rules.give(s.kept, s.t, window, extra, receipt, units=units)
             reply.append(units if given else 0)
             if given or len(s.held) != len(s.kept.held):
                 s.used = s.rules.count(s.kept, s.t, window, extra)

@@ -89,7 +89,7 @@ class Concurrency:
         raise AssertionError("more units than there are")
 
     @staticmethod
-    def take(kept: Kept, t: int, window: int, extra: int, units: int, token: int) -> int:
+    def take(kept: Kept, t: int, window: int, extra: int, units: int, *, token: int) -> int:
         """Take a seat; the receipt is its owner's token."""
         kept.body = live(kept.body, t)
         if units:
@@ -97,7 +97,7 @@ class Concurrency:
         return token
 
     @staticmethod
-    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, units: int) -> bool:
+    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, *, units: int) -> bool:
         """Give back the seat of the receipt's owner, if it still counts."""
         seats = live(kept.body, t)
         for at in range(0, len(seats), 3):

@@ -61,13 +61,13 @@ class FixedWindow:
         return window - t % window
 
     @staticmethod
-    def take(kept: Kept, t: int, window: int, extra: int, units: int, token: int) -> int:
+    def take(kept: Kept, t: int, window: int, extra: int, units: int, *, token: int) -> int:
         """Count; the receipt is the window's number."""
         kept.body = [t // window, FixedWindow.count(kept, t, window, extra) + units]
         return kept.body[0]
 
     @staticmethod
-    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, units: int) -> bool:
+    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, *, units: int) -> bool:
         """Count back, if the receipt is of the window that still runs."""
         if receipt != t // window or FixedWindow.count(kept, t, window, extra) < units:
             return False

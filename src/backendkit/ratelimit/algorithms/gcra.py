@@ -82,14 +82,14 @@ class GCRA:
         return -(-(level - (-(-level // window) - over) * window) // rate)
 
     @staticmethod
-    def take(kept: Kept, t: int, window: int, rate: int, units: int, token: int) -> int:
+    def take(kept: Kept, t: int, window: int, rate: int, units: int, *, token: int) -> int:
         """Raise the level; the receipt is when these units will have drained."""
         level = _level(kept, t, rate) + units * window
         kept.body = [level]
         return t - -level // rate
 
     @staticmethod
-    def give(kept: Kept, t: int, window: int, rate: int, receipt: int, units: int) -> bool:
+    def give(kept: Kept, t: int, window: int, rate: int, receipt: int, *, units: int) -> bool:
         """Lower the level by what has not drained yet of the receipt's units."""
         level = _level(kept, t, rate)
         if receipt <= t or level == 0:

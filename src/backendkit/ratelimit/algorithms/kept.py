@@ -77,12 +77,12 @@ class Rules(Protocol):
         ...
 
     @staticmethod
-    def take(kept: Kept, t: int, window: int, extra: int, units: int, token: int) -> int:
+    def take(kept: Kept, t: int, window: int, extra: int, units: int, *, token: int) -> int:
         """Record units at `t`, and forget what no longer counts; return the receipt."""
         ...
 
     @staticmethod
-    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, units: int) -> bool:
+    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, *, units: int) -> bool:
         """Remove exactly the units of a receipt; return whether they were there."""
         ...
 
@@ -107,9 +107,7 @@ def fall(t: int, held: list[int], used: int, target: int, wait: Callable[[int], 
         return wait(over) if over > 0 else 0
     times: list[int] = []
     for after in (t, *held[::3]):
-        more = over + sum(
-            held[at + 2] for at in range(0, len(held), 3) if held[at] > after
-        )
+        more = over + sum(held[at + 2] for at in range(0, len(held), 3) if held[at] > after)
         if more <= used:
             times.append(max(after - t, wait(more) if more > 0 else 0))
     return min(times)

@@ -105,7 +105,7 @@ class SlidingBuckets:
         raise AssertionError("more units than there are")
 
     @staticmethod
-    def take(kept: Kept, t: int, window: int, parts: int, units: int, token: int) -> int:
+    def take(kept: Kept, t: int, window: int, parts: int, units: int, *, token: int) -> int:
         """Add units to the newest bucket; the receipt is its number."""
         newest = _bucket(t, window, parts)
         body = kept.body
@@ -116,7 +116,7 @@ class SlidingBuckets:
         return newest
 
     @staticmethod
-    def give(kept: Kept, t: int, window: int, parts: int, receipt: int, units: int) -> bool:
+    def give(kept: Kept, t: int, window: int, parts: int, receipt: int, *, units: int) -> bool:
         """Take units out of the receipt's bucket, if it still counts."""
         at = 1 + receipt - kept.body[0] + parts if kept.body else 0
         oldest = _bucket(t, window, parts) - parts

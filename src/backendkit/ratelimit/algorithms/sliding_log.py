@@ -141,7 +141,7 @@ class SlidingLog:
         return body[bisect_right(body, t - window) + over - 1] + window - t
 
     @staticmethod
-    def take(kept: Kept, t: int, window: int, extra: int, units: int, token: int) -> int:
+    def take(kept: Kept, t: int, window: int, extra: int, units: int, *, token: int) -> int:
         """Add stamps; the receipt is their time."""
         body = kept.body
         if units == 1:
@@ -155,7 +155,7 @@ class SlidingLog:
         return t
 
     @staticmethod
-    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, units: int) -> bool:
+    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, *, units: int) -> bool:
         """Remove stamps of the receipt's time, if all are there."""
         body = kept.body
         first = bisect_left(body, receipt)
