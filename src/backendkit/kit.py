@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.events import Hooks

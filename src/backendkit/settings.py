@@ -14,17 +14,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, Secret, ValidationError, field_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 from pydantic_settings import SettingsError as UnreadableSettings
-from typing_extensions import override
 
 from backendkit.core.errors import AppError
 
@@ -221,7 +219,6 @@ class _Environment(Settings, BaseSettings):
         )
 
     @classmethod
-    @override
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -232,7 +229,7 @@ class _Environment(Settings, BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Replace pydantic's secret files, which know no nested names, by ours."""
         secrets_dir = getattr(file_secret_settings, "secrets_dir", None)
-        return env_settings, dotenv_settings, _SecretFiles(settings_cls, secrets_dir)
+        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls, secrets_dir)
 
 
 class _SecretFiles(EnvSettingsSource):
@@ -242,7 +239,6 @@ class _SecretFiles(EnvSettingsSource):
         self._values = _secret_files(secrets_dir)
         super().__init__(settings_cls)
 
-    @override
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return self._values
 
@@ -263,7 +259,7 @@ def _strangers(
     """Find variables that begin like ours and are none of ours."""
     names = {*os.environ, *_secret_files(secrets_dir)}
     if env_file is not None:
-        names |= dotenv_values(env_file).keys()
+        names |= DotEnvSettingsSource(_Environment, env_file=Path(env_file)).env_vars.keys()
     known = {SECRETS_DIR, *_variables(Settings, PREFIX)}
     for name in sorted({name.upper() for name in names if _is_ours(name)} - known):
         close = get_close_matches(name, known, n=1)
@@ -284,10 +280,10 @@ def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _faults(error: ValidationError) -> list[Fault]:
-    return [_fault(found) for found in error.errors(include_url=False)]
+    return [_fault(dict(found)) for found in error.errors(include_url=False)]
 
 
-def _fault(found: ErrorDetails) -> Fault:
+def _fault(found: dict[str, Any]) -> Fault:
     names = [str(part).upper() for part in found["loc"]]
     rule = found["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
     kind = found["type"]

@@ -34,7 +34,7 @@ def bench(
     return Bench(url_of, loop_thread, clock, namespace)
 
 
-@pytest.fixture(params=EVERY, ids=lambda each: "-".join(each))
+@pytest.fixture(params=EVERY, ids="-".join)
 def driver(request: pytest.FixtureRequest, bench: Bench) -> Iterator[Driver]:
     """A store in a colour: each test that takes it runs on all of them."""
     kind, colour = request.param
@@ -54,5 +54,3 @@ def shared_kind(request: pytest.FixtureRequest) -> Kind:
     """A kind of store whose faces many callers use at once."""
     kind: Kind = request.param
     return kind
-
-

@@ -23,7 +23,9 @@ numbers = st.one_of(
     st.integers(-LARGEST, LARGEST),
 )
 payloads = st.one_of(
-    st.sampled_from([b"", b"\0", b"0", b"-1", b"1e3", b"\r\n", b"$1\r\n", b"\xff\xfe", b"x" * 10_240]),
+    st.sampled_from(
+        [b"", b"\0", b"0", b"-1", b"1e3", b"\r\n", b"$1\r\n", b"\xff\xfe", b"x" * 10_240]
+    ),
     st.binary(max_size=12),
 )
 windows = st.sampled_from([0, 1, 1_000, 1_000_000, 60_000_000, LARGEST])
@@ -40,7 +42,9 @@ def moving(source: str, amount: int) -> Move:
     """Transfer from one counter to the other."""
     target = {"a": "b", "b": "a"}[source]
     return (
-        lambda d: ref.transfer(d.key(f"n-{source}", tag="n"), d.key(f"n-{target}", tag="n"), amount),
+        lambda d: ref.transfer(
+            d.key(f"n-{source}", tag="n"), d.key(f"n-{target}", tag="n"), amount
+        ),
         lambda o, _: o.transfer(source, target, amount),
     )
 
@@ -83,12 +87,12 @@ def dropping(name: str) -> Move:
 
 def echoing(token: bytes) -> Move:
     """Have bytes sent back."""
-    return lambda d: ref.echo(d.key("e"), token), lambda o, _: [len(token), token, b""]
+    return lambda d: ref.echo(d.key("e"), token), lambda _, __: [len(token), token, b""]
 
 
 def asking_the_time() -> Move:
     """Read the clock."""
-    return lambda d: ref.time(d.key("t")), lambda o, now: [now]
+    return lambda d: ref.time(d.key("t")), lambda _, now: [now]
 
 
 moves = st.one_of(
@@ -175,7 +179,9 @@ def play_in_both_colours(
         assert typed(face.run(build(driver))) == typed(expect(oracle, clock.wall_us()))
 
 
-@pytest.mark.parametrize("token", [b"", b"\0", b"\0\0a\0", b"\xff" * 70_000, b"*1\r\n$4\r\nPING\r\n"])
+@pytest.mark.parametrize(
+    "token", [b"", b"\0", b"\0\0a\0", b"\xff" * 70_000, b"*1\r\n$4\r\nPING\r\n"]
+)
 def test_bytes_return_as_they_went(driver: Driver, token: bytes) -> None:
     """Empty, with NUL, larger than a lane takes for small, or looking like the protocol."""
     assert driver.run(ref.echo(driver.key("e"), token)) == [len(token), token, b""]

@@ -13,7 +13,7 @@ from backendkit.stores import MemoryStore, connect
 from tests.contract import reference as ref
 from tests.ground.servers import Server
 from tests.ground.single import Single
-from tests.ground.stores import Bench, Driver, Kind
+from tests.ground.stores import COLOURS, Bench, Driver, Kind
 from tests.ground.waiting import eventually
 from tests.structure.lua import faults
 
@@ -81,9 +81,7 @@ def test_a_state_is_gone_from_memory_at_its_time(bench: Bench, clock: ManualCloc
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
 @pytest.mark.parametrize("kind", ["single", "cluster"])
-def test_a_state_is_gone_from_redis_after_its_time(
-    bench: Bench, kind: Kind, colour: Any
-) -> None:
+def test_a_state_is_gone_from_redis_after_its_time(bench: Bench, kind: Kind, colour: Any) -> None:
     """A time to live of one millisecond is over at once."""
     with bench.driver(kind, colour) as driver:
         key = driver.key("cell")
@@ -120,7 +118,9 @@ def test_a_put_gives_a_new_time_to_live(bench: Bench, clock: ManualClock) -> Non
         assert driver.run(ref.look(key)) == [0, b""]
 
 
-def test_scripts_see_the_date_and_not_the_time_since_start(driver: Driver, clock: ManualClock) -> None:
+def test_scripts_see_the_date_and_not_the_time_since_start(
+    driver: Driver, clock: ManualClock
+) -> None:
     """The store's one clock for folds is the wall clock, wherever it is set to."""
     key = driver.key("any")
     for step_us in (0, 5_000_000, -7_000_000_000):
@@ -187,10 +187,12 @@ def test_one_that_fails_does_not_stop_the_others(driver: Driver) -> None:
 @pytest.mark.parametrize("argument", [2**53, -(2**53), "text", 1.5, None], ids=repr)
 def test_one_that_cannot_be_sent_does_not_stop_the_others(bench: Bench, argument: Any) -> None:
     """What is no integer below 2**53 and no bytes is refused by name, alone, and in either colour."""
-    for colour in ("sync", "async"):
-        with bench.driver("single", colour) as driver:  # type: ignore[arg-type]  # both are colours
+    for colour in COLOURS:
+        with bench.driver("single", colour) as driver:
             wrong = ref.operation(ref.ADD, driver.key("n"), args=(argument,))
-            outcomes = driver.run_many([ref.add(driver.key("n"), 1), wrong, ref.add(driver.key("n"), 1)])
+            outcomes = driver.run_many(
+                [ref.add(driver.key("n"), 1), wrong, ref.add(driver.key("n"), 1)]
+            )
             assert [told_as(outcome) for outcome in outcomes] == [[1, 1], InvalidArgument, [1, 2]]
 
 

@@ -25,7 +25,9 @@ Colour: TypeAlias = Literal["sync", "async"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 COLOURS: tuple[Colour, ...] = get_args(Colour)
-EVERY: tuple[tuple[Kind, Colour], ...] = tuple((kind, colour) for kind in KINDS for colour in COLOURS)
+EVERY: tuple[tuple[Kind, Colour], ...] = tuple(
+    (kind, colour) for kind in KINDS for colour in COLOURS
+)
 """All stores in all colours."""
 
 PATIENT_S = 10.0
@@ -80,7 +82,14 @@ class Driver:
     """
 
     def __init__(
-        self, kind: Kind, colour: Colour, store: Store, clock: ManualClock, namespace: str, loop: LoopThread
+        self,
+        kind: Kind,
+        colour: Colour,
+        store: Store,
+        *,
+        clock: ManualClock,
+        namespace: str,
+        loop: LoopThread,
     ) -> None:
         self.kind = kind
         self.colour = colour
@@ -100,7 +109,9 @@ class Driver:
 
     def key(self, name: str, *, tag: str = "") -> bytes:
         """Return a key of this test; those with one tag lie in one slot of a Cluster."""
-        return f"{self._namespace}{self.colour}.{self._generation}:{{{tag or name}}}:{name}".encode()
+        return (
+            f"{self._namespace}{self.colour}.{self._generation}:{{{tag or name}}}:{name}".encode()
+        )
 
     def begin_anew(self) -> None:
         """Let all keys be new ones: for an example of Hypothesis, which shares its test's fixtures."""
@@ -153,16 +164,16 @@ class Bench:
         """Return a store of a kind, which whoever asked closes."""
         if kind == "memory":
             return MemoryStore(clock=self.clock)
-        given = {"timeout": PATIENT_S, "connect_timeout": PATIENT_S, **options}
+        given: dict[str, Any] = {"timeout": PATIENT_S, "connect_timeout": PATIENT_S, **options}
         return connect(self._url_of(kind), clock=self.clock, now=self.clock.wall_us, **given)
 
     @contextmanager
-    def driver(
-        self, kind: Kind, colour: Colour, **options: str | float | bool
-    ) -> Iterator[Driver]:
+    def driver(self, kind: Kind, colour: Colour, **options: str | float | bool) -> Iterator[Driver]:
         """Open a store in one colour for a block."""
         store = self.store(kind, **options)
-        driver = Driver(kind, colour, store, self.clock, self._namespace, self._loop)
+        driver = Driver(
+            kind, colour, store, clock=self.clock, namespace=self._namespace, loop=self._loop
+        )
         try:
             yield driver
         finally:

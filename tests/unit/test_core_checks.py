@@ -70,7 +70,9 @@ def test_a_duration_out_of_bounds_is_named(value: Any) -> None:
         checks.duration_us("t", value)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None, b"", 1j], ids=repr)
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, True, "1", None, b"", 1j], ids=repr
+)
 def test_what_is_no_duration_is_named(value: Any) -> None:
     """Neither text nor what a division by zero leaves."""
     with pytest.raises(InvalidArgument, match=r"^t must be a timedelta or finite seconds, got "):
@@ -110,6 +112,8 @@ def test_what_is_no_printable_text_is_no_name(value: Any) -> None:
 @pytest.mark.parametrize("value", ["", "x" * 129, "x" * 1_000])
 def test_a_name_has_some_length_and_not_too_much(value: str) -> None:
     """The message shows no more of it than 200 characters."""
-    with pytest.raises(InvalidArgument, match=r"^who must be 1\.\.128 characters long, got ") as caught:
+    with pytest.raises(
+        InvalidArgument, match=r"^who must be 1\.\.128 characters long, got "
+    ) as caught:
         checks.name("who", value)
     assert len(str(caught.value)) < 260

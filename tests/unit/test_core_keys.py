@@ -28,7 +28,11 @@ parts: st.SearchStrategy[Part] = st.one_of(
     st.binary(max_size=8),
     st.integers(),
 )
-tags = st.lists(parts, min_size=1, max_size=3).map(tuple).filter(lambda tag: tag not in {("",), (b"",)})
+tags = (
+    st.lists(parts, min_size=1, max_size=3)
+    .map(tuple)
+    .filter(lambda tag: tag not in {("",), (b"",)})
+)
 owned = st.lists(parts, max_size=3).map(tuple)
 
 

@@ -72,6 +72,21 @@ def suspend(request: Request, token: Token[Request | None]) -> None:
             _request.set(None)
 
 
+def detach() -> None:
+    """Go on, in this context, as work that is shared or outlives its request.
+
+    Records still tell the request's id and fields as they are now. What is bound from here on is nobody's, and the
+    request's deadline does not hold.
+    """
+    request = _request.get()
+    if request is not None:
+        shadow = Request(request.id)
+        shadow.fields = request.fields
+        shadow.ended = True
+        _request.set(shadow)
+    _deadline.set(None)
+
+
 def current() -> Request | None:
     """Return the request that this thread or task works for, or None."""
     return _request.get()

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from backendkit.core.clock import SECOND_US
+from backendkit.core.context import detach
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.outcome import Error, Outcome
 
@@ -87,10 +88,12 @@ class Flights:
     def _take_off(
         self, key: object, flight: _Flight, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
     ) -> None:
-        """Lead in a task of its own, in a copy of the first caller's context."""
+        """Lead in a task of its own, in a copy of the first caller's context that is detached from its request."""
         flight.in_task = True
+        own = contextvars.copy_context()
+        own.run(detach)
         task = asyncio.get_running_loop().create_task(
-            self._lead_async(key, flight, load), context=contextvars.copy_context()
+            self._lead_async(key, flight, load), context=own
         )
         self._tasks.add(task)
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from itertools import islice
+from typing import cast
 
-from backendkit.errors.envelope import text_of
+from backendkit.errors.texts import text_of
 from backendkit.errors.tree import (
     AppError,
     BadRequest,
@@ -72,16 +73,17 @@ def phrases(status: int) -> frozenset[str]:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         return frozenset()
-    return frozenset({phrase, *_NEWER_PHRASES.get(status, ())})
+    return frozenset({phrase, *NEWER_PHRASES.get(status, ())})
 
 
 # RFC 9110 renamed these; Python keeps the old names until 3.13, frameworks use either.
-_NEWER_PHRASES = {
+NEWER_PHRASES: Mapping[int, tuple[str, ...]] = {
     413: ("Content Too Large", "Payload Too Large", "Request Entity Too Large"),
     414: ("URI Too Long", "Request-URI Too Long"),
     416: ("Range Not Satisfiable", "Requested Range Not Satisfiable"),
     422: ("Unprocessable Content", "Unprocessable Entity"),
 }
+"""Statuses of several names, the newest first."""
 
 _CLASSES: Mapping[int, type[AppError]] = {
     kind.status: kind
@@ -129,8 +131,8 @@ def _bare(status: int, headers: Mapping[str, str] | None) -> AppError:
 
 def _details(detail: object) -> list[Mapping[str, str]]:
     if isinstance(detail, Mapping):
-        pairs = islice(detail.items(), MOST_DETAILS)
+        pairs = islice(cast("Mapping[object, object]", detail).items(), MOST_DETAILS)
         return [{"field": text_of(name), "issue": text_of(value)} for name, value in pairs]
     if isinstance(detail, list | tuple):
-        return [{"issue": text_of(value)} for value in detail[:MOST_DETAILS]]
+        return [{"issue": text_of(value)} for value in cast("list[object]", detail)[:MOST_DETAILS]]
     return [{"issue": text_of(detail)}]

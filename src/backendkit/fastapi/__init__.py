@@ -8,10 +8,12 @@
 From then on every response carries a request id, and every error is told as one envelope.
 """
 
+from importlib import import_module
+
 from backendkit.core.errors import MissingExtra
 
 try:
-    import fastapi as _fastapi  # noqa: F401 - to say in our own words that it is missing
+    import_module("fastapi")
 except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.fastapi", "FastAPI", "fastapi") from error
 

@@ -28,7 +28,7 @@ from backendkit.errors import (
     validation_error,
 )
 from backendkit.http.messages import encoded, place
-from backendkit.http.report import note, report
+from backendkit.http.reporting import note, report
 
 Handler: TypeAlias = Callable[[Any, Any], Awaitable[Response | None]]
 

@@ -99,7 +99,7 @@ def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], A
         return inner
 
     try:
-        app.exception_handlers = {**handlers, **ours.beside(handlers)}
+        app.exception_handlers = dict[Any, Any]({**handlers, **ours.beside(handlers)})
         app.user_middleware = [*middleware, Middleware(catch_all)]
         stack = build()
     finally:

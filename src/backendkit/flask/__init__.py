@@ -9,10 +9,12 @@ From then on every response carries a request id, and every error is told as one
 `body(Model)` and `query(Model)` read and validate with pydantic, and fail as FastAPI's parameters do.
 """
 
+from importlib import import_module
+
 from backendkit.core.errors import MissingExtra
 
 try:
-    import flask as _flask  # noqa: F401 - to say in our own words that it is missing
+    import_module("flask")
 except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.flask", "Flask", "flask") from error
 

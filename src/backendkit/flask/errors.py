@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from backendkit.core import context
 from backendkit.core.errors import AppError
 from backendkit.errors import Errors, MalformedBody, from_status, validation_error
-from backendkit.http.report import note, report
+from backendkit.http.reporting import note, report
 from backendkit.http.wsgi import place
 
 ExcInfo: TypeAlias = tuple[type, BaseException, TracebackType | None] | tuple[None, None, None]
@@ -110,7 +110,6 @@ def _headers(exc: HTTPException) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in exc.get_headers():
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    headers.pop("Content-Type", None)
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(part.strip() for part in headers["Allow"].split(",")))
     return headers

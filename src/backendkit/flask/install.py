@@ -9,6 +9,7 @@ views
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from flask import Flask
 
@@ -64,7 +65,7 @@ def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
 
 def _propagates(app: Flask) -> Callable[[], bool]:
     def propagates() -> bool:
-        wanted: bool | None = app.config["PROPAGATE_EXCEPTIONS"]
+        wanted = cast("bool | None", app.config["PROPAGATE_EXCEPTIONS"])
         return app.testing or app.debug if wanted is None else wanted
 
     return propagates

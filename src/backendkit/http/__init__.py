@@ -14,7 +14,7 @@ exception that gets out of the application is answered by an envelope, and repor
 
 from backendkit.http.asgi import AsgiFrame
 from backendkit.http.ids import RequestIds
-from backendkit.http.report import report
+from backendkit.http.reporting import report
 from backendkit.http.wsgi import WsgiFrame
 
 __all__ = ["AsgiFrame", "RequestIds", "WsgiFrame", "report"]

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from backendkit.core import context
 from backendkit.errors import ClientDisconnected, Errors, Rendered, from_status
 from backendkit.errors.foreign import phrases
+from backendkit.http import reporting
 from backendkit.http.body import checked
 from backendkit.http.ids import RequestIds
 from backendkit.http.messages import (
@@ -25,7 +26,7 @@ from backendkit.http.messages import (
     header,
     place,
 )
-from backendkit.http.report import Report, note, report
+from backendkit.http.reporting import Report, note
 
 Unhandled: TypeAlias = Literal["answer", "reraise", "leave"]
 """What a frame does about an exception that no rule knows: `answer` it and report it; answer it and raise it again
@@ -57,7 +58,7 @@ class AsgiFrame:
         ids: RequestIds | None = None,
         unhandled: Unhandled = "answer",
         strict_json: bool = True,
-        report: Report = report,
+        report: Report = reporting.report,
     ) -> None:
         self.app = app
         self.errors = errors

@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeAlias
 
 from backendkit.core import context
 from backendkit.errors import Errors
+from backendkit.http import reporting
 from backendkit.http.ids import RequestIds
 from backendkit.http.messages import KEY
-from backendkit.http.report import Report, note, report
+from backendkit.http.reporting import Report, note
 
 Environ: TypeAlias = dict[str, Any]
 ExcInfo: TypeAlias = (
@@ -54,7 +55,7 @@ class WsgiFrame:
         *,
         ids: RequestIds | None = None,
         propagate: Callable[[], bool] = bool,
-        report: Report = report,
+        report: Report = reporting.report,
     ) -> None:
         self.app = app
         self.errors = errors

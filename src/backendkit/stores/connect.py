@@ -20,7 +20,8 @@ from backendkit.core.clock import Clock
 from backendkit.core.errors import InvalidArgument, MissingExtra
 from backendkit.core.events import Hooks
 from backendkit.core.store import Store
-from backendkit.stores.guarded import FailurePolicy, Guarded
+from backendkit.stores.circuit import FailurePolicy
+from backendkit.stores.guarded import Guarded
 from backendkit.stores.memory import DEFAULT_MAX_BYTES, DEFAULT_MAX_ENTRIES, MemoryStore
 from backendkit.stores.options import HIDDEN, Options
 

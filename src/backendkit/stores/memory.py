@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 from backendkit.core import checks
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.errors import StoreClosed, StoreFull
-from backendkit.core.fork import remake_after_fork
+from backendkit.core.fork import hold_during_fork
 from backendkit.core.operation import DELETE, Operation, Reply, Script, State, Write
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import StoreStats
@@ -85,7 +85,7 @@ class MemoryStore:
         self._entries = self._bytes = self._evicted = self._operations = 0
         self._closed = False
         self._aio = AsyncMemoryStore(self)
-        remake_after_fork(self)
+        hold_during_fork(self)
 
     @property
     def aio(self) -> AsyncMemoryStore:
@@ -138,13 +138,10 @@ class MemoryStore:
             self._evictable.clear()
             self._entries = self._bytes = 0
 
-    def after_fork_in_child(self) -> None:
-        """Replace the lock, which another thread may have held: its change is whole or not begun in the child.
-
-        A fold changes no bookkeeping and the bookkeeping no fold, so that the worst a fork can cut in two is one
-        entry's accounting.
-        """
-        self._lock = threading.Lock()
+    @property
+    def fork_lock(self) -> threading.Lock:
+        """What a fork waits for, so that the child's copy of the state is whole."""
+        return self._lock
 
     def _outcome(self, operation: Operation[R]) -> Outcome[R]:
         try:
@@ -196,9 +193,14 @@ class MemoryStore:
     def _ready_when_full(
         self, states: list[State], keys: tuple[bytes, ...], now: int
     ) -> list[State]:
-        """Make room for all of `keys`; where there is none, hand out copies, so that a refusal changes nothing."""
-        self._make_room(len(keys), 1, now, keys)
-        if self._entries + len(keys) > self._max_entries or self._bytes >= self._max_bytes:
+        """Hand out copies where a refusal is possible, so that it changes nothing.
+
+        Nothing is dropped here: the operation may only look.
+        """
+        while self._is_full(len(keys), 1) and self._expire(now, _SWEPT):
+            pass
+        droppable = len(self._evictable) - sum(key in self._evictable for key in keys)
+        if self._is_full(len(keys) - droppable, 0 if droppable else 1):
             return deepcopy(states)
         return states
 
@@ -254,7 +256,7 @@ class MemoryStore:
         """Take a key off its bucket. An empty one goes at once: the time of long-lived ones may be weeks away."""
         keys = self._buckets.get(bucket)
         if keys is None:
-            return  # a fork fell between an entry and its place in a bucket
+            return  # it was the last of what has expired, and is off already
         keys.pop(key, None)
         if not keys:
             del self._buckets[
@@ -297,29 +299,31 @@ class MemoryStore:
         It is not where a fold has let a state grow in place that it had been given: then the bound is passed
         by that growth, once, for the next operation finds the store full and works on copies.
         """
-        self._drop_expired(
-            keys, now
-        )  # else they would vanish, while there is made room, from under the sums below
+        # Making room would else remove what has expired of these keys from under the sums below.
+        self._drop_expired(keys, now)
         old = [self._entry(put[0]) for put in puts]
         gone = [
             self._entry(key) for key, write in zip(keys, writes, strict=True) if write is DELETE
         ]
         entries = old.count(None) - len(gone) + gone.count(None)
         nbytes = sum(put[3] for put in puts) - sum(e[2] for e in (*old, *gone) if e is not None)
-        if nbytes <= self._max_bytes:
+        changed_in_place = any(
+            e is not None and e[0] is put[1] and _is_mutable(e[0])
+            for e, put in zip(old, puts, strict=True)
+        )
+        if changed_in_place or nbytes <= self._max_bytes:
             self._make_room(entries, nbytes, now, keys)
-        fits = (
-            self._entries + entries <= self._max_entries and self._bytes + nbytes <= self._max_bytes
-        )
-        grown_in_place = any(
-            e is not None and e[0] is put[1] for e, put in zip(old, puts, strict=True)
-        )
-        if not fits and (entries > 0 or nbytes > 0) and not grown_in_place:
+        grows = entries > 0 or nbytes > 0
+        if grows and self._is_full(entries, nbytes) and not changed_in_place:
             raise StoreFull(
                 f"the memory store holds {self._entries} entries and about {self._bytes} bytes; "
                 f"its bounds are {self._max_entries} and {self._max_bytes}\n"
                 "To fix it: raise max_entries or max_bytes, or use Redis"
             )
+
+    def _is_full(self, entries: int, nbytes: int) -> bool:
+        """Whether there is no room for so many more."""
+        return self._entries + entries > self._max_entries or self._bytes + nbytes > self._max_bytes
 
     def _entry(self, key: bytes) -> _Entry | None:
         return self._shards[hash(key) & _MASK].get(key)
@@ -332,7 +336,7 @@ class MemoryStore:
 
     def _make_room(self, entries: int, nbytes: int, now: int, spared: tuple[bytes, ...]) -> None:
         """Remove until `entries` and `nbytes` more fit: what has expired, then the oldest that may be dropped."""
-        while self._entries + entries > self._max_entries or self._bytes + nbytes > self._max_bytes:
+        while self._is_full(entries, nbytes):
             if self._expire(now, _SWEPT):
                 continue
             oldest = next((key for key in self._evictable if key not in spared), None)
@@ -366,6 +370,11 @@ class AsyncMemoryStore:
     async def close(self) -> None:
         """Drop all state."""
         self._store.close()
+
+
+def _is_mutable(state: State) -> bool:
+    """Whether a fold can have changed `state` in place: a copy of what cannot change is the thing itself."""
+    return deepcopy(state) is not state
 
 
 _Entry: TypeAlias = tuple[State, int, int]

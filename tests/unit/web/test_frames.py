@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backendkit.core import context
 from backendkit.core.errors import InvalidArgument
-from backendkit.errors import Errors, MalformedBody, NotFound, UpstreamError
+from backendkit.errors import ClientDisconnected, Errors, MalformedBody, NotFound, UpstreamError
 from backendkit.http import AsgiFrame, RequestIds, WsgiFrame
 from backendkit.http.body import is_json, parse
 from tests.unit.web.drivers import Asgi, Wsgi, caught_reports
@@ -511,3 +511,69 @@ def test_wsgi_nested_frames_name_the_request_once() -> None:
     answer = wsgi(nested).get("/", {"X-Request-ID": "outer"})
     assert answer.all("x-request-id") == ["outer"]
     assert answer.body == b"outer"
+
+
+def test_asgi_an_answer_to_head_has_no_body() -> None:
+    """Its Content-Length is that of the answer to a GET."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise NotFound
+
+    head = asgi(app).request("HEAD", "/", {"X-Request-ID": "a"})
+    get = asgi(app).request("GET", "/", {"X-Request-ID": "a"})
+    assert (head.body, head.headers) == (b"", get.headers)
+
+
+def test_asgi_a_late_error_passes_inner_frames_and_the_layers_between() -> None:
+    """They may have to know; the outermost reports it."""
+    passed: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send)
+        await finish(send)
+        raise ValueError("late")
+
+    inner = AsgiFrame(app, Errors())
+
+    async def between(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await inner(scope, receive, send)
+        except ValueError as error:
+            passed.append(error)
+            raise
+
+    with caught_reports() as reports:
+        asgi(between).get("/")
+    assert [r.exc for r in reports] == passed
+    assert len(passed) == 1
+
+
+def test_asgi_a_client_that_leaves_in_mid_stream_is_nobodys_error() -> None:
+    """There is nobody to answer and nothing to mend."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send)
+        await finish(send, b"half", more=True)
+        raise ClientDisconnected
+
+    with caught_reports() as reports:
+        assert not asgi(app).get("/").complete
+    assert reports == []
+
+
+def test_wsgi_closing_twice_closes_the_application_once() -> None:
+    """Some servers do."""
+    closed: list[int] = []
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            closed.append(1)
+
+    def app(environ: Any, start_response: Any) -> Body:
+        start_response("200 OK", [])
+        return Body([b"a"])
+
+    body = wsgi(app).open("/")
+    body.close()
+    body.close()
+    assert closed == [1]

@@ -56,8 +56,8 @@ class StreamingConnection(Protocol):
         """Connect, authenticate and select the database; raises `RedisError`."""
         ...
 
-    async def disconnect(self, *, nowait: bool = False) -> None:
-        """Close the transport; harmless where there is none."""
+    def abort(self) -> None:
+        """Close the transport at once, throwing away what it holds; harmless where there is none."""
         ...
 
     async def send_command(self, *words: str, check_health: bool = True) -> None:

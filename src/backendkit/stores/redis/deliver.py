@@ -22,9 +22,15 @@ class Carrier(Wire, Protocol):
     """A wire that also carries operations."""
 
     async def exchange(
-        self, operation: Operation[Any], address: Address, payload: bytes, *, skip: int = 0
+        self,
+        operation: Operation[Any],
+        address: Address,
+        payload: bytes,
+        due_us: int,
+        *,
+        skip: int = 0,
     ) -> Raw:
-        """Send packed commands to a server and return what comes back for the last; never raises a store's error."""
+        """Send packed commands to a server and return what comes back for the last, by `due_us` (real, monotonic)."""
         ...
 
 
@@ -35,6 +41,7 @@ class Delivery:
         shared: the store.
         operation: what to send. All further attempts share the time that one has.
         address: where the first attempt went; None if nobody knew where to.
+        due_us: by when, on the real monotonic clock; None gives it the time of an operation from now on.
     """
 
     __slots__ = (
@@ -48,12 +55,18 @@ class Delivery:
         "_topology",
     )
 
-    def __init__(self, shared: Shared, operation: Operation[Any], address: Address | None) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        operation: Operation[Any],
+        address: Address | None,
+        due_us: int | None = None,
+    ) -> None:
         self._shared = shared
         self._topology = shared.topology
         self._operation = operation
         self._address = address
-        self._due_us = shared.time.mono_us() + shared.left_us()
+        self._due_us = shared.time.mono_us() + shared.left_us() if due_us is None else due_us
         self._asking = False
         self._evaluate = False
         self._pause_us = _FIRST_PAUSE_US
@@ -69,9 +82,8 @@ class Delivery:
             NotSent: nothing ran.
             OutcomeUnknown: it may have run.
         """
-        sent = (
-            self._address is not None
-        )  # not `raw`: a script that answers nil has run all the same
+        # Not whether `raw` is None: a script that answers nil has run all the same.
+        sent = self._address is not None
         while True:
             if sent:
                 await self._react(carrier, raw)
@@ -93,8 +105,11 @@ class Delivery:
         payload = pack(self._operation)
         if self._asking:
             self._asking = False
-            return await carrier.exchange(self._operation, self._address, ASKING + payload, skip=1)
-        return await carrier.exchange(self._operation, self._address, payload)
+            payload = ASKING + payload
+            return await carrier.exchange(
+                self._operation, self._address, payload, self._due_us, skip=1
+            )
+        return await carrier.exchange(self._operation, self._address, payload, self._due_us)
 
     async def _react(self, carrier: Carrier, raw: Raw) -> None:
         """Prepare the next attempt, or raise if there must be none."""
@@ -114,12 +129,11 @@ class Delivery:
             case Verdict.REFUSED:
                 raise _refused(raw)
             case Verdict.UNKNOWN:
-                self._topology.suspect()
-                raise _unknown(raw)
+                raise self._unknown(raw)
 
     def _look_again(self) -> None:
         """Have the servers be asked before the next attempt, whoever makes it."""
-        self._topology.suspect()
+        self._topology.suspect(self._address)
         self._address = None
 
     def _redirect(self, raw: Any, *, asking: bool) -> None:
@@ -132,9 +146,17 @@ class Delivery:
         if not asking:
             self._topology.moved(raw.slot_id, self._address)
 
+    def _unknown(self, raw: Raw) -> StoreError:
+        if isinstance(raw, OutcomeUnknown):
+            self._topology.suspect(self._address)
+            return copy(raw)
+        if isinstance(raw, Exception):
+            return OutcomeUnknown(f"Redis failed within the script; it may have run in part: {raw}")
+        return OutcomeUnknown(f"Redis answered with {type(raw).__name__}, not a list; it has run")
+
     async def _pause(self, carrier: Carrier, raw: Any) -> None:
         if self._shared.time.mono_us() + self._pause_us >= self._due_us:
-            raise StoreUnavailable(f"Redis did not become ready in time: {raw}")
+            raise _unready(raw)
         await carrier.wait(self._pause_us)
         self._pause_us = min(2 * self._pause_us, _LONGEST_PAUSE_US)
 
@@ -153,12 +175,10 @@ class Delivery:
         raise _refused(raw)
 
 
-def _unknown(raw: Raw) -> StoreError:
-    if isinstance(raw, OutcomeUnknown):
-        return copy(raw)
-    if isinstance(raw, Exception):
-        return OutcomeUnknown(f"Redis failed within the script; it may have run in part: {raw}")
-    return OutcomeUnknown(f"Redis answered with {type(raw).__name__}, not a list; it has run")
+def _unready(raw: Any) -> NotSent:
+    reason = f"Redis did not become ready in time: {code_of(raw)} {raw}"
+    # Two keys of a slot under way make no server unavailable.
+    return NotSent(reason) if code_of(raw) == "TRYAGAIN" else StoreUnavailable(reason)
 
 
 def _refused(raw: Any) -> StoreError:

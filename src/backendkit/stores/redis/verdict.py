@@ -68,6 +68,11 @@ def code_of(raw: Raw) -> str:
     return code if isinstance(code, str) and code else text.split(" ", 1)[0]
 
 
+def turned_away(error: Exception) -> bool:
+    """Whether a connection was ended by a server that has too many, before it read a word: nothing ran."""
+    return str(error) == "max number of clients reached"
+
+
 _BY_CODE = {
     "NOSCRIPT": Verdict.EVALUATE,
     "TRYAGAIN": Verdict.LATER,
