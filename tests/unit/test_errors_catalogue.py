@@ -158,6 +158,7 @@ def test_the_page_can_be_used_by_all(catalogue: Catalogue) -> None:
     assert page.links[0] == "#list"
     assert "Seat seat <i> & {row:>3} are taken" in page.text
     assert "<code>again</code>" in text
+    assert "Somebody | else <b>was</b> first." in page.text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

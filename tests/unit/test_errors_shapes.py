@@ -241,6 +241,35 @@ def test_a_shape_with_a_list_of_errors() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (True, True),
+        (None, None),
+        (7, 7),
+        (1.5, 1.5),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
+        (10**99, 10**99),
+        (10**400, "1" + "0" * 400),
+        (10**5000, "int"),  # Python refuses to write it
+        ([1], "[1]"),
+        ("\ud800", "\ufffd"),
+    ],
+    ids=list("abcdefghijk"),
+)
+def test_a_parameter_is_sent_as_json_has_it(value: object, sent: object) -> None:
+    """What JSON, or a reader of it, may not have becomes text, and the body stays what it is."""
+
+    class Valued(Conflict):
+        code = "TEST_VALUED"
+        message = "{value}"
+
+    body = json.loads(Errors(Valued, params=True).render(Valued(value=value)).body)
+    assert body["error"]["params"] == {"value": sent}
+    assert set(body["error"]) == {"code", "message", "details", "requestId", "timestamp", "params"}
+
+
 def test_a_shape_may_have_a_type_of_its_own() -> None:
     """JSON:API has one; a problem of one's own replaces ours."""
     errors = Errors(shape=Shape(listed, "application/vnd.api+json"))

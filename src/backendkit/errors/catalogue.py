@@ -80,7 +80,7 @@ def entry(kind: type[AppError]) -> Entry:
         message=kind.message,
         parameters=fields(kind.message),
         retryable=kind.retryable is True,
-        description=_description(vars(kind).get("__doc__")),
+        description=_description(kind.__doc__),
     )
 
 
