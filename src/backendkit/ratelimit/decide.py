@@ -300,7 +300,8 @@ class _Take:
         t = now + kept.offset
         if t < kept.last:
             return None
-        rules = self._kinds[kind - 1]
+        place: int = kind - 1
+        rules = self._kinds[place]
         used = rules.count(kept, t, window, extra)
         units = most if used + most <= cap else cap - used
         if units < least or units < 1:
@@ -320,7 +321,8 @@ class _Take:
         seen: list[_Seen] = []
         for place in range(limits):
             kind, cap, window, extra, *rule = args[HEAD + place * width :][:width]
-            rules = self._kinds[kind - 1]
+            place: int = kind - 1
+        rules = self._kinds[place]
             s = _Seen(rules, states[place], now, token, (cap, window, extra))
             if rule and rule[0]:
                 s.box = _Box(next(boxes), now, rule)
@@ -359,7 +361,9 @@ class _Give:
         reply: list[Item] = []
         for place, kept in enumerate(states):
             kind, cap, window, extra, receipt, units = args[1 + place * 6 :][:6]
-            s = _Seen(self._kinds[kind - 1], kept, now, token, (cap, window, extra))
+            place: int = kind - 1
+        rules = self._kinds[place]
+            s = _Seen(rules, kept, now, token, (cap, window, extra))
             given = units > 0 and s.rules.give(s.kept, s.t, window, extra, receipt, units=units)
             reply.append(units if given else 0)
             if given or len(s.held) != len(s.kept.held):

@@ -67,27 +67,27 @@ class Rules(Protocol):
     lua: ClassVar[str]
 
     @staticmethod
-    def count(kept: Kept, t: int, window: int, extra: int) -> int:
+    def count(kept: Kept, t: int, window: int, extra: int, /) -> int:
         """Return the units that count at `t`, tentative ones aside."""
         ...
 
     @staticmethod
-    def wait(kept: Kept, t: int, window: int, extra: int, over: int) -> int:
+    def wait(kept: Kept, t: int, window: int, extra: int, over: int, /) -> int:
         """Return the least time until `over` (1..count) fewer count, if nothing else happens."""
         ...
 
     @staticmethod
-    def take(kept: Kept, t: int, window: int, extra: int, units: int, *, token: int) -> int:
+    def take(kept: Kept, t: int, window: int, extra: int, units: int, /, *, token: int) -> int:
         """Record units at `t`, and forget what no longer counts; return the receipt."""
         ...
 
     @staticmethod
-    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, *, units: int) -> bool:
+    def give(kept: Kept, t: int, window: int, extra: int, receipt: int, /, *, units: int) -> bool:
         """Remove exactly the units of a receipt; return whether they were there."""
         ...
 
     @staticmethod
-    def life(kept: Kept, window: int, extra: int) -> int:
+    def life(kept: Kept, window: int, extra: int, /) -> int:
         """Return how long the state means anything after a write, in microseconds."""
         ...
 
