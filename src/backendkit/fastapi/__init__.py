@@ -18,5 +18,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.fastapi", "FastAPI", "fastapi") from error
 
 from backendkit.fastapi.install import install
+from backendkit.fastapi.limits import RateLimit, limited
+from backendkit.http.limit_asgi import AsgiLimits
 
-__all__ = ["install"]
+__all__ = ["AsgiLimits", "RateLimit", "install", "limited"]

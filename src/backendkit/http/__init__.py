@@ -13,8 +13,25 @@ exception that gets out of the application is answered by an envelope, and repor
 """
 
 from backendkit.http.asgi import AsgiFrame
+from backendkit.http.client import ClientAddress
 from backendkit.http.ids import RequestIds
+from backendkit.http.limit_asgi import AsgiLimits
+from backendkit.http.limit_wsgi import WsgiLimits
+from backendkit.http.limits import LimitRule, Visit, by_address, by_header, by_path
 from backendkit.http.reporting import report
 from backendkit.http.wsgi import WsgiFrame
 
-__all__ = ["AsgiFrame", "RequestIds", "WsgiFrame", "report"]
+__all__ = [
+    "AsgiFrame",
+    "AsgiLimits",
+    "ClientAddress",
+    "LimitRule",
+    "RequestIds",
+    "Visit",
+    "WsgiFrame",
+    "WsgiLimits",
+    "by_address",
+    "by_header",
+    "by_path",
+    "report",
+]

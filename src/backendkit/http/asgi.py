@@ -15,7 +15,9 @@ from backendkit.http import reporting
 from backendkit.http.body import checked
 from backendkit.http.ids import RequestIds
 from backendkit.http.messages import (
+    AFTERMATH,
     KEY,
+    Aftermath,
     App,
     Message,
     RawHeaders,
@@ -74,6 +76,7 @@ class AsgiFrame:
             return
         request = context.Request(self.ids.choose(header(scope["headers"], self.ids.key)))
         scope[KEY] = request
+        aftermath = scope[AFTERMATH] = Aftermath()
         token = context.enter(request)
         try:
             if scope["type"] != "http":
@@ -87,6 +90,8 @@ class AsgiFrame:
             except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
                 await self._failed(original(caught), exchange, place(scope))
         finally:
+            for end in aftermath.on_end:
+                await end()
             context.leave(request, token)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,6 +142,7 @@ class _Exchange:
     """One response on its way out, as one frame sees it."""
 
     __slots__ = (
+        "_aftermath",
         "_frame",
         "_head",
         "_headers",
@@ -152,6 +158,7 @@ class _Exchange:
         self, frame: AsgiFrame, scope: Scope, send: Send, request: context.Request, *, nested: bool
     ) -> None:
         # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
+        self._aftermath: Aftermath = scope[AFTERMATH]
         self._head = scope["method"] == "HEAD"
         self._headers: RawHeaders = scope["headers"]
         self.started = False
@@ -176,7 +183,7 @@ class _Exchange:
                 return
             self.started = True
             if not self.nested:
-                message = {**message, "headers": self._with_id(headers)}
+                message = {**message, "headers": self._with_id(message["status"], headers)}
         elif self._held is not None:
             await self._release(self._held, message)
             return
@@ -211,10 +218,10 @@ class _Exchange:
 
     async def _start(self, start: Message) -> None:
         if not self.nested:
-            start = {**start, "headers": self._with_id(start["headers"])}
+            start = {**start, "headers": self._with_id(start["status"], start["headers"])}
         await self._send(start)
 
-    def _with_id(self, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    def _with_id(self, status: int, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         key = self._frame.ids.key
         kept = [*headers]
         for name, _ in kept:
@@ -222,6 +229,8 @@ class _Exchange:
                 kept = [pair for pair in kept if pair[0] != key]
                 break
         kept.append((key, self._request.id.encode()))
+        for more in self._aftermath.on_start:
+            kept += more(status)
         return kept
 
 

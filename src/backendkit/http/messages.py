@@ -16,6 +16,25 @@ KEY = "backendkit.request"
 """Where scope and environ hold the request that a frame has begun; an inner frame leaves it alone."""
 
 
+AFTERMATH = "backendkit.aftermath"
+"""Where an ASGI scope holds the `Aftermath` of the outermost frame's response."""
+
+
+class Aftermath:
+    """What is to be done to a response once it begins, and once it has ended; routes and dependencies add to it.
+
+    Attributes:
+        on_start: called with the status; each returns headers to add.
+        on_end: awaited when the application has returned, in order.
+    """
+
+    __slots__ = ("on_end", "on_start")
+
+    def __init__(self) -> None:
+        self.on_start: list[Callable[[int], list[tuple[bytes, bytes]]]] = []
+        self.on_end: list[Callable[[], Awaitable[object]]] = []
+
+
 def header(headers: RawHeaders, key: bytes) -> str | None:
     """Return the value of the first header called `key` (lower-case), or None."""
     for name, value in headers:

@@ -321,8 +321,7 @@ class _Take:
         seen: list[_Seen] = []
         for place in range(limits):
             kind, cap, window, extra, *rule = args[HEAD + place * width :][:width]
-            place: int = kind - 1
-        rules = self._kinds[place]
+            rules: type[Rules] = self._kinds[int(kind) - 1]
             s = _Seen(rules, states[place], now, token, (cap, window, extra))
             if rule and rule[0]:
                 s.box = _Box(next(boxes), now, rule)
@@ -361,8 +360,7 @@ class _Give:
         reply: list[Item] = []
         for place, kept in enumerate(states):
             kind, cap, window, extra, receipt, units = args[1 + place * 6 :][:6]
-            place: int = kind - 1
-        rules = self._kinds[place]
+            rules: type[Rules] = self._kinds[int(kind) - 1]
             s = _Seen(rules, kept, now, token, (cap, window, extra))
             given = units > 0 and s.rules.give(s.kept, s.t, window, extra, receipt, units=units)
             reply.append(units if given else 0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from backendkit.core.errors import RateLimited, ServiceUnavailable
 from backendkit.ratelimit.decision import Decision
@@ -27,6 +27,8 @@ def demanded(decision: Decision) -> Decision:
 class LimitReached(RateLimited):
     """A limit denies. `decision` says which, and when there is room again."""
 
+    problem_type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
     def __init__(self, decision: Decision) -> None:
         limit = decision.limit.name
         super().__init__(
@@ -34,9 +36,17 @@ class LimitReached(RateLimited):
         )
         self.decision = decision
 
+    @property
+    def extensions(self) -> Mapping[str, Any]:
+        """The names of the limits that deny, as the registered problem type wants them."""
+        views = self.decision.views
+        return {"violated-policies": [view.limit.name for view in views if not view.allowed]}
+
 
 class LimiterClosed(ServiceUnavailable):
     """The store failed, and a limit's policy is to refuse. `decision` says when to try again."""
+
+    problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 
     def __init__(self, decision: Decision) -> None:
         limit = decision.limit.name
