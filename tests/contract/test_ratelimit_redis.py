@@ -53,7 +53,9 @@ def limiter_on(url: str, name: str, *limits: Limit, **options: Any) -> RateLimit
     return RateLimiter(connect(url, timeout=10), limits, name=name, **options)
 
 
-def test_processes_and_threads_admit_exactly_the_limit(redis_single: Single, namespace: str) -> None:
+def test_processes_and_threads_admit_exactly_the_limit(
+    redis_single: Single, namespace: str
+) -> None:
     """4 processes x 50 threads on one key."""
     argv = [sys.executable, "-c", WORKER, redis_single.url, namespace]
     workers = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(4)]
@@ -74,7 +76,11 @@ def test_one_check_is_one_command(own_redis: Callable[..., Single]) -> None:
     for n in range(3):
         before = commands(single)
         decision = limiter.hit("u")
-        assert [view.remaining for view in decision.views] == [max(8 - n, 7), max(1 - n, 0), max(8 - n, 7)]
+        assert [view.remaining for view in decision.views] == [
+            max(8 - n, 7),
+            max(1 - n, 0),
+            max(8 - n, 7),
+        ]
         assert commands(single) == before + 1
     before = commands(single)
     assert all(limiter.hit("u").source == "remembered" for _ in range(1000))
@@ -120,7 +126,9 @@ def test_clocks_of_applications_do_not_matter(redis_single: Single, namespace: s
     early, late = ManualClock(), ManualClock()
     late.step_wall(61 * US)
     limiters = [
-        limiter_on(redis_single.url, namespace, Limit("x", "10/minute"), clock=clock, deny_cache_max=0)
+        limiter_on(
+            redis_single.url, namespace, Limit("x", "10/minute"), clock=clock, deny_cache_max=0
+        )
         for clock in (early, late)
     ]
     assert sum(limiters[n % 2].hit("a").allowed for n in range(40)) == 10

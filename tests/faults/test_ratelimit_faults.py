@@ -55,9 +55,7 @@ def test_a_restart_is_survived(own_redis: Callable[..., Single]) -> None:
 
 
 @pytest.mark.parametrize("policy", ["open", "closed", "local"])
-def test_a_paused_server_costs_one_timeout(
-    own_redis: Callable[..., Single], policy: Any
-) -> None:
+def test_a_paused_server_costs_one_timeout(own_redis: Callable[..., Single], policy: Any) -> None:
     """Then the guard answers at once, and no event loop stalls for longer than the timeout."""
     single = own_redis()
     limiter = made(single.url, Limit("x", 1000, per=60, on_store_failure=policy))

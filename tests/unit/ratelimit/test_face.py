@@ -157,7 +157,9 @@ def test_cost_zero_asks(store: CountingStore, colour: Any) -> None:
 
 
 @colours
-def test_an_admission_shows_the_limit_with_the_least_left(store: CountingStore, colour: Any) -> None:
+def test_an_admission_shows_the_limit_with_the_least_left(
+    store: CountingStore, colour: Any
+) -> None:
     """And a denial the one with the longest wait."""
     limiter = colour(RateLimiter(store, [Limit("a", "3/minute"), Limit("b", "2/second")]))
     first = limiter.hit("u")

@@ -75,7 +75,9 @@ WRONG: list[tuple[Any, str]] = [
     (lambda: RateLimiter(MemoryStore(), "5/s;6/second"), "limits must have different names"),
     (lambda: RateLimiter(MemoryStore(), []), "limits must have at least one limit"),
     (
-        lambda: RateLimiter(MemoryStore(), Limit("x", "5/s", algorithm=GCRA()), lease=Lease(permits=5)),
+        lambda: RateLimiter(
+            MemoryStore(), Limit("x", "5/s", algorithm=GCRA()), lease=Lease(permits=5)
+        ),
         "lease must not be given where a limit counts by GCRA",
     ),
 ]
