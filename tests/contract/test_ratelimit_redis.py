@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from backendkit.core.clock import ManualClock, SystemClock
 from backendkit.ratelimit import (
     GCRA,
+    Algorithm,
+    Decision,
     FixedWindow,
     Lease,
     Limit,
@@ -103,10 +105,8 @@ def test_a_full_log_fits_its_bound(redis_single: Single, namespace: str, limit: 
 def test_looking_and_denying_write_nothing(own_redis: Callable[..., Single]) -> None:
     """The server's own count of changes does not move."""
     single = own_redis()
-    limits = [
-        Limit(f"l{n}", 1, per=60, algorithm=algorithm)
-        for n, algorithm in enumerate((SlidingLog(), SlidingBuckets(), GCRA(), FixedWindow()))
-    ]
+    kinds: list[Algorithm] = [SlidingLog(), SlidingBuckets(), GCRA(), FixedWindow()]
+    limits = [Limit(f"l{n}", 1, per=60, algorithm=algorithm) for n, algorithm in enumerate(kinds)]
     limiter = limiter_on(single.url, "still", *limits, deny_cache_max=0)
     limiter.hit("u")
 
@@ -253,7 +253,9 @@ def test_never_more_than_the_limit_in_any_window(
         return RateLimiter(store, limit, lease=Lease(permits=3, ttl=0.5), deny_cache_max=0)
 
     high, other, low = node(10), node(10), node(5)
-    face, spent, open_decisions = high, [], []
+    face = high
+    spent: list[tuple[int, int]] = []
+    open_decisions: list[tuple[int, int, Decision]] = []
     for verb, cost, step in history:
         clock.advance(step)
         now = clock.mono_us()

@@ -64,7 +64,7 @@ def test_a_paused_server_costs_one_timeout(own_redis: Callable[..., Single], pol
     async def play() -> tuple[float, float, set[str]]:
         await limiter.aio.hit("a")
         async with StallMeter() as meter:
-            sources = {(await limiter.aio.hit("a")).source for _ in range(3)}
+            sources: set[str] = {(await limiter.aio.hit("a")).source for _ in range(3)}
             begun = time.perf_counter()
             for _ in range(100):
                 sources.add((await limiter.aio.hit("a")).source)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from backendkit.cli.loading import UsageError
 from backendkit.core.clock import SECOND_US
@@ -78,9 +78,9 @@ class AccessLog:
                 self.read += len(line)
                 yield line
             return
-        blocks = _Again(first + rest, self._raw, self)
+        blocks: Any = _Again(first + rest, self._raw, self)  # `read` is all that is asked of it
         try:
-            yield from gzip.GzipFile(fileobj=blocks)  # type: ignore[arg-type] # all that it asks is `read`
+            yield from gzip.GzipFile(fileobj=blocks, mode="rb")
         except (OSError, EOFError) as error:
             raise UsageError(f"the gzip data is damaged: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,11 @@ def moment(us: int) -> str:
 
 def _png(path: Path, outcome: Outcome, title: str) -> None:
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+        figures: Any = import_module("matplotlib.figure")
     except ModuleNotFoundError as error:
         missing = MissingExtra("a plot as PNG", "matplotlib", "plot")
         raise UsageError(str(missing)) from error
-    figure: Any = Figure(figsize=(9.6, 3.2), layout="constrained")
+    figure = figures.Figure(figsize=(9.6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.bar(range(BINS), outcome.admitted_by_bin, color=_ADMITTED, label="admitted")
     axes.bar(

@@ -75,13 +75,14 @@ def run(args: argparse.Namespace) -> int:
 def _limits(text: str, algorithm: str) -> tuple[Limit, ...]:
     from backendkit.ratelimit import (  # noqa: PLC0415 - only this command needs it
         GCRA,
+        Algorithm,
         FixedWindow,
         SlidingBuckets,
         SlidingLog,
         parse,
     )
 
-    kinds = {
+    kinds: dict[str, Algorithm] = {
         "sliding-log": SlidingLog(),
         "sliding-buckets": SlidingBuckets(),
         "gcra": GCRA(),
