@@ -83,7 +83,7 @@ def test_a_paused_server(own_redis: Callable[..., Single]) -> None:
         await store.aio.close()
 
     asyncio.run(main())
-    assert max(took) < TIMEOUT_S + SLACK_S
+    assert max(took) < 2 * TIMEOUT_S + SLACK_S  # a thread may have to connect first
     assert min(worst) < 0.020
     assert {type(error) for error in books.failed} == {ReplyTimeout}
     eventually(lambda: len(counts(server, b"k")) >= 3, "the server has caught up")
@@ -206,7 +206,10 @@ def test_busy_with_a_script(own_redis: Callable[..., Single], colour: str) -> No
     assert type(error) is NotSent
     assert "BUSY" in str(error)
     server.command("SCRIPT", "KILL")
+    eventually(lambda: server.command("PING"), "the script has ended")
     wire.close()
+    # The server answers before the script has ended.
+    eventually(lambda: not _refuses(server, "BUSY"), "it is through")
     store.run(tick(b"k"))
     assert len(counts(server, b"k")) == 1
     store.close()

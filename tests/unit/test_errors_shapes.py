@@ -68,7 +68,7 @@ def test_the_envelope_is_exact() -> None:
 def test_the_problem_is_exact() -> None:
     """RFC 9457, with `code` and `errors` beside it."""
     errors = Errors(format="problem", docs_url="https://x.dev/errors#{code}", clock=CLOCK)
-    rendered = errors.render(NotFound(), None, "0f8fad5bd9cb469fa16570867728950E")
+    rendered = errors.render(NotFound(), None, "0f8fad5b-d9cb-469f-a165-70867728950e")
     assert dict(rendered.headers)["Content-Type"] == "application/problem+json"
     assert json.loads(rendered.body) == {
         "type": "https://x.dev/errors#NOT_FOUND",

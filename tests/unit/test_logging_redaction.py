@@ -129,8 +129,8 @@ def test_memories_are_bounded_and_stay_right() -> None:
         assert secrets.text(f"text {number}") == f"text {number}"
         assert not secrets.is_secret(f"key{number}")
     assert secrets.is_secret("password")
-    assert len(secrets._known) <= 4_096
-    assert len(secrets._harmless) <= 4_096
+    assert len(secrets.known) <= 4_096
+    assert len(secrets.harmless) <= 4_096
 
 
 def test_the_rules_can_be_changed() -> None:
@@ -259,7 +259,7 @@ def test_a_planted_secret_never_shows(case: tuple[Any, str], kind: Any) -> None:
         log.info("saved %s", value)
         log.bind(value=value).warning(value)
         try:
-            raise RuntimeError(value) from ValueError(f"password={secret}")
+            raise RuntimeError(value) from ValueError(f"password={secret}")  # noqa: TRY301 - raised to be caught
         except RuntimeError as error:
             error.add_note(f"api_key: {secret}")
             log.exception("failed")
@@ -291,3 +291,11 @@ def test_what_exc_info_holds_is_left_for_a_formatter() -> None:
     """In a chain of one's own the traceback is made after the redactor, or before it."""
     error = ValueError("x")
     assert Redactor()(None, "info", {"exc_info": error, "a": 1}) == {"a": 1, "exc_info": error}
+
+
+def test_what_classes_declare_is_told_as_a_mapping() -> None:
+    """Their representation would hide which value is a secret; what a class hides from it stays hidden."""
+    clean = Cleaner()
+    told = {"user": "bob", "password": "[redacted]"}
+    assert clean.value(Login("bob", "x y", "hidden")) == told
+    assert clean.value(Credentials("bob", "x y")) == told

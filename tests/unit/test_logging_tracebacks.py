@@ -12,11 +12,11 @@ from backendkit.logging import Tracebacks
 TELL = Tracebacks()
 
 
-def raised(exc: BaseException) -> BaseException:
+def raised(exc: Exception) -> Exception:
     """Return `exc` with a traceback."""
     try:
-        raise exc
-    except BaseException as error:  # noqa: BLE001 - whatever the test wants
+        raise exc  # noqa: TRY301 - raised to be caught
+    except Exception as error:  # noqa: BLE001 - whatever the test wants
         return error
 
 
@@ -25,7 +25,7 @@ def chained() -> BaseException:
     try:
         try:
             try:
-                raise KeyError("first")
+                raise KeyError("first")  # noqa: TRY301 - raised to be caught
             except KeyError:
                 raise TypeError("second")  # noqa: B904 - a context is what is wanted
         except TypeError as error:
@@ -49,11 +49,11 @@ def test_a_context_that_is_suppressed_is_not_told() -> None:
     """`from None` says so."""
     try:
         try:
-            raise KeyError("hidden")
+            raise KeyError("hidden")  # noqa: TRY301 - raised to be caught
         except KeyError:
             raise ValueError("x") from None
     except ValueError as error:
-        assert "hidden" not in TELL.describe(error)["stacktrace"]
+        assert "hidden" not in TELL.describe(error)["stacktrace"]  # noqa: PT017 - the traceback is what is looked at
 
 
 def test_a_chain_that_bites_its_tail_ends() -> None:
@@ -95,6 +95,7 @@ def test_recursion_is_folded() -> None:
     def pong() -> None:
         ping()
 
+    stack = ""
     for function, times in ((alone, "Previous line repeated"), (ping, "Previous 2 lines repeated")):
         try:
             function()
@@ -109,6 +110,7 @@ def test_a_deep_stack_shows_its_ends() -> None:
     names: dict[str, Any] = {}
     source = "".join(f"def f{n}(): f{n + 1}()\n" for n in range(90)) + "def f90(): 1 / 0\n"
     exec(compile(source, "<made>", "exec"), names)
+    stack = ""
     try:
         names["f0"]()
     except ZeroDivisionError as error:
@@ -151,7 +153,7 @@ class Unspeakable(Exception):
     __repr__ = __str__
 
     @property
-    def __cause__(self) -> Any:
+    def __cause__(self) -> Any:  # type: ignore[override]  # hostile on purpose
         raise RuntimeError("cause")
 
 
@@ -160,10 +162,10 @@ def test_hostile_exceptions_are_told() -> None:
     told = TELL.describe(raised(Unspeakable()))
     assert told["message"] == "<unprintable message>"
     assert "cannot be told" in told["stacktrace"]
-    odd = raised(ValueError("x"))
-    odd.__notes__ = [Unspeakable()]  # type: ignore[attr-defined]
+    odd: Any = raised(ValueError("x"))
+    odd.__notes__ = [Unspeakable()]
     assert "<unprintable notes>" in TELL.describe(odd)["stacktrace"]
-    odd.__notes__ = ["n"] * 99  # type: ignore[attr-defined]
+    odd.__notes__ = ["n"] * 99
     assert TELL.describe(odd)["stacktrace"].count("\nn") == 8
     strange = type("Strange", (ValueError,), {"__module__": 5})
     assert TELL.describe(strange("x"))["type"] == "Strange"
@@ -186,7 +188,7 @@ def test_memory_of_lines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         names["a"]()
     except ZeroDivisionError as error:
-        assert "in a" in tell.describe(error)["stacktrace"]
+        assert "in a" in tell.describe(error)["stacktrace"]  # noqa: PT017 - the traceback is what is looked at
     assert len(tell._frames) <= 2
 
 

@@ -271,3 +271,14 @@ def test_processes_do_not_mix_their_lines(kind: str, queue: int, tmp_path: Path)
     assert sum(record["event"] == "busy" for record in records) == 50
     assert [r["event"] for r in records].count("parent") == 1
     assert records[-1]["event"] == "end"
+
+
+def test_a_line_that_the_disk_takes_in_parts_is_written_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may take less than it is given."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:7]))
+    with (tmp_path / "log").open("wb") as file:
+        assert DirectWriter(file).write(b"0123456789" * 5 + b"\n")
+    assert (tmp_path / "log").read_bytes() == b"0123456789" * 5 + b"\n"

@@ -24,14 +24,20 @@ class Request:
         id: its identifier, `[A-Za-z0-9._-]{1,128}`.
         fields: what `bind` added; read it, and write through `bind`.
         ended: whether it is over and its fields are frozen.
+        deadline_us: the moment, on the monotonic clock, by which it must be answered; None: no limit.
+        aftermath: what routes add to the response as it goes out, see `http.messages`; None: nothing.
+        outgoing: what the application wants of the frame's response headers, see `http.security`; None: the usual.
     """
 
-    __slots__ = ("_lock", "ended", "fields", "id")
+    __slots__ = ("_lock", "aftermath", "deadline_us", "ended", "fields", "id", "outgoing")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.fields: dict[str, Any] = {}
         self.ended = False
+        self.deadline_us: int | None = None
+        self.aftermath: Any = None
+        self.outgoing: Any = None
         self._lock = threading.Lock()
 
     def add(self, fields: Mapping[str, Any]) -> None:
@@ -129,13 +135,16 @@ def fields() -> dict[str, Any]:
 
 def deadline_us() -> int | None:
     """Return the moment, on the monotonic clock, by which the work at hand must end; None: no limit."""
-    return _deadline.get()
+    lexical, request = _deadline.get(), _request.get()
+    if request is None or request.deadline_us is None or request.ended:
+        return lexical
+    return request.deadline_us if lexical is None else min(lexical, request.deadline_us)
 
 
 @contextmanager
 def until(mono_us: int) -> Generator[int]:
     """Set a deadline for a block of code, or keep the one in force where that is earlier; yields the one that holds."""
-    outer = _deadline.get()
+    outer = deadline_us()
     effective = mono_us if outer is None else min(mono_us, outer)
     token = _deadline.set(effective)
     try:

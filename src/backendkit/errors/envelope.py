@@ -9,6 +9,7 @@ out of the message, as texts. With `params=True` they travel beside it, with the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from json.encoder import JSONEncoder
 from json.encoder import encode_basestring as quote
@@ -106,7 +107,8 @@ def _line(detail: Mapping[str, str]) -> str:
 
 
 def _instance(request_id: str) -> str:
-    bare = request_id.replace("-", "")
-    if len(bare) != 32 or not all(c in "0123456789abcdefABCDEF" for c in bare):
-        return request_id
-    return f"urn:uuid:{bare[:8]}-{bare[8:12]}-{bare[12:16]}-{bare[16:20]}-{bare[20:]}".lower()
+    """A URN where the id is a UUID as UUIDs are written, so that a search for the id finds it; else the id."""
+    return f"urn:uuid:{request_id}" if _UUID.fullmatch(request_id) else request_id
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

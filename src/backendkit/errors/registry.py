@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 ErrorFormat: TypeAlias = Literal["auto", "envelope", "problem"]
 """`auto` lets the client choose by Accept, and prefers the envelope."""
+
+logger = logging.getLogger("backendkit.errors")
+
+_LIBRARY = "backendkit."
 
 E = TypeVar("E", bound=BaseException)
 
@@ -51,9 +57,13 @@ class Rendered(NamedTuple):
 class Errors:
     """A registry of errors, safe to use from any thread.
 
+    A code is unique within one registry. The library's own classes and those that are passed are checked when it is
+    built; the application's others when they are first told, or by `adopt`: a process may hold several applications, and
+    what one calls `SEAT_TAKEN` is no business of the other. A clash that shows only then is warned of,
+    once, and fails no request.
+
     Args:
-        kinds: classes whose codes to check besides those that are already defined in a module. A class inside
-            a function is checked only if it is named here.
+        kinds: classes whose codes to check at once, besides the library's.
         format: `envelope`, `problem` (RFC 9457), or `auto`: by the request's Accept header.
         docs_url: template of a problem's `type`, like `https://example.com/errors#{code}`; None: `urn:error:<code>`.
         clock: where timestamps come from; None: the machine's.
@@ -63,7 +73,7 @@ class Errors:
         messages: see `translate`, which takes them later as well.
 
     Raises:
-        InvalidArgument: two classes share a code, or a code is not UPPER_SNAKE, or a status not in 400..599; a shape
+        InvalidArgument: two of `kinds` share a code, or a code is not UPPER_SNAKE, or a status not in 400..599; a shape
             that fails on a sample; messages that do not fit.
     """
 
@@ -74,6 +84,7 @@ class Errors:
         "_formats",
         "_kinds",
         "_messages",
+        "_noticed",
         "_rules",
         "_second",
         "_targets",
@@ -108,7 +119,9 @@ class Errors:
         self._rules: dict[type[BaseException], Callable[[Any], AppError | None]] = {}
         self._codes: dict[str, str] = {}
         self._kinds: dict[str, type[AppError]] = {}
-        self.adopt(AppError, *defined(), *kinds)
+        self._noticed: WeakSet[type[BaseException]] = WeakSet()
+        own = (kind for kind in defined() if kind.__module__.startswith(_LIBRARY))
+        self.adopt(AppError, *own, *kinds)
         if messages is not None:
             self.translate(messages)
 
@@ -123,25 +136,41 @@ class Errors:
         return MappingProxyType(self._kinds)
 
     def adopt(self, *kinds: type[AppError]) -> None:
-        """Check `kinds` and take their codes in; without any, those defined since.
+        """Check `kinds` and take their codes in; without any, all that are defined by now and clash with none.
 
         A class of the same module and qualified name replaces the earlier one, as a reload makes them. A
         class without a `code` of its own shares its parent's.
 
         Raises:
-            InvalidArgument: see the class.
+            InvalidArgument: one of `kinds` shares a code, or its code or status is wrong.
         """
-        for kind in kinds or tuple(defined()):
-            _check(kind)
-            name = f"{kind.__module__}.{kind.__qualname__}"
-            if "code" not in vars(kind):
-                continue
-            other = self._codes.setdefault(kind.code, name)
-            if other != name:
-                raise InvalidArgument(
-                    f"code of {name}", f"must be unique, and {other} has it", kind.code
-                )
-            self._kinds[kind.code] = kind
+        for kind in kinds:
+            self._take(kind)
+        if not kinds:
+            for kind in defined():
+                self._notice(kind)
+
+    def _take(self, kind: type[AppError]) -> None:
+        _check(kind)
+        if "code" not in vars(kind):
+            return
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        other = self._codes.setdefault(kind.code, name)
+        if other != name:
+            raise InvalidArgument(
+                f"code of {name}", f"must be unique, and {other} has it", kind.code
+            )
+        self._kinds[kind.code] = kind
+
+    def _notice(self, kind: type[BaseException]) -> None:
+        """Take in a class that turns up later; what is wrong with it is warned of, once."""
+        if not issubclass(kind, AppError) or kind in self._noticed:
+            return
+        self._noticed.add(kind)
+        try:
+            self._take(kind)
+        except Exception as error:  # noqa: BLE001 - an attribute of the class may be a property that raises
+            logger.warning("an error class was not taken into the registry: %s", error)
 
     def map(self, foreign: type[E], target: Target[E], *, replace: bool = True) -> None:
         """Have `foreign` exceptions, and subclasses without a nearer rule, told as `target`.
@@ -260,6 +289,7 @@ class Errors:
         if rule is None:
             targets = self._targets
             rule = next((targets[base] for base in kind.__mro__ if base in targets), _unknown)
+            self._notice(kind)
             if len(self._rules) >= 1024:  # classes made at run time must not fill memory
                 self._rules = {}
             self._rules[kind] = rule

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from backendkit.errors.foreign import MOST_DETAILS
 from backendkit.errors.issues import ISSUES, NO_MATCH, NOT_AN_EMAIL, NOT_JSON, OTHER, Issue
@@ -107,7 +106,7 @@ class _Line(NamedTuple):
 
 def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
     kind = text_of(error.get("type", ""))
-    loc: tuple[Any, ...] = tuple(error.get("loc") or ())
+    loc = tuple(error.get("loc") or ())
     if place is None and loc and loc[0] in PLACES:
         place, loc = str(loc[0]), loc[1:]
     if kind == "json_invalid":
@@ -125,21 +124,13 @@ def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
 def _real(loc: Sequence[Any], node: Any, kind: str) -> Iterator[object]:
     """Follow a location through the body; what is neither key nor index there is a type's name, and is left out."""
     for number, part in enumerate(loc):
-        if _leads_on(node, part):
+        if (isinstance(node, Mapping) and part in node) or (
+            isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
+        ):
             node = node[part]
         elif not (kind == "missing" and number == len(loc) - 1):
             continue
         yield part
-
-
-def _leads_on(node: Any, part: Any) -> bool:
-    if isinstance(node, Mapping):
-        return part in node
-    return (
-        isinstance(node, list | tuple)
-        and isinstance(part, int)
-        and 0 <= part < len(cast("list[object]", node))
-    )
 
 
 def _without_unions(lines: Iterable[_Line]) -> list[_Line]:
@@ -185,7 +176,10 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 def _own_text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     """Return the text of a ValueError that the application raised."""
     if "error" in context:
-        return _discreet(text_of(context["error"]) or OTHER, error.get("input"))
+        text = text_of(context["error"]) or OTHER
+        if _is_literal(text, context["error"]):
+            return text
+        return _discreet(text, error.get("input"))
     if "email" in text_of(
         error.get("msg")
     ):  # pydantic's EmailStr, whose text quotes the address's parts
@@ -193,30 +187,46 @@ def _own_text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     return OTHER
 
 
+def _is_literal(text: str, error: object) -> bool:
+    """Whether `text` stands, whole, in the code that raised `error`: then it repeats nothing, whatever the input was."""
+    traceback = error.__traceback__ if isinstance(error, BaseException) else None
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and text in traceback.tb_frame.f_code.co_consts
+
+
 def _discreet(text: str, value: object) -> str:
     """Return `text`, unless it repeats the value that it is about."""
     folded = text.casefold()
     for count, leaf in enumerate(_leaves(value)):
-        if count >= 50 or leaf.casefold() in folded:
+        if count >= 50 or _has_word(folded, leaf.casefold()):
             return OTHER
     return text
 
 
+def _has_word(text: str, leaf: str) -> bool:
+    """Whether `leaf` stands in `text`; a short one only as a word of its own: "mail" is in every text on e-mail."""
+    if len(leaf) >= _SURELY_INPUT:
+        return leaf in text
+    return re.search(rf"(?<!\w){re.escape(leaf)}(?!\w)", text) is not None
+
+
+_SURELY_INPUT = 8
+
+
 def _leaves(value: object, depth: int = 0) -> Iterator[str]:
     """Walk the scalars of an input as text, those long enough to be recognised."""
-    inner: Iterable[object] = ()
-    if isinstance(value, Mapping):
-        inner = chain.from_iterable(cast("Mapping[object, object]", value).items())
-    elif isinstance(value, list | tuple | set | frozenset):
-        inner = cast("Iterable[object]", value)
+    if isinstance(value, Mapping) and depth < 5:
+        for name, inner in value.items():
+            yield from _leaves(name, depth + 1)
+            yield from _leaves(inner, depth + 1)
+    elif isinstance(value, list | tuple | set | frozenset) and depth < 5:
+        for inner in value:
+            yield from _leaves(inner, depth + 1)
     elif value is not None and not isinstance(value, bool):
         text = text_of(value)
         if len(text) >= 3:
             yield text
-    if depth >= 5:  # deeper than anything that a text about it could mean
-        return
-    for part in inner:
-        yield from _leaves(part, depth + 1)
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")

@@ -20,5 +20,6 @@ except ModuleNotFoundError as error:
 from backendkit.fastapi.install import install
 from backendkit.fastapi.limits import RateLimit, limited
 from backendkit.http.limit_asgi import AsgiLimits
+from backendkit.http.openapi import raises
 
-__all__ = ["AsgiLimits", "RateLimit", "install", "limited"]
+__all__ = ["AsgiLimits", "RateLimit", "install", "limited", "raises"]

@@ -14,10 +14,11 @@ from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from backendkit.core import context
 from backendkit.core.errors import InvalidArgument
 from backendkit.http.limit_asgi import WORLD, AsgiVisit
 from backendkit.http.limits import LimitRule, Tier, admit, rule_of, settle
-from backendkit.http.messages import AFTERMATH, Aftermath, encoded
+from backendkit.http.messages import KEY, Aftermath, encoded
 from backendkit.ratelimit import Decision, RateLimiter
 
 P = ParamSpec("P")
@@ -42,8 +43,8 @@ class RateLimit:
     async def __call__(self, connection: HTTPConnection) -> Decision | None:
         """Limit a request; returns the decision, or None where the request is not limited."""
         scope = connection.scope
-        aftermath: Aftermath | None = scope.get(AFTERMATH)
-        if aftermath is None:
+        request: context.Request | None = scope.get(KEY)
+        if request is None:
             fix = "call backendkit.fastapi.install(app, kit)."
             raise InvalidArgument("app", "must have a kit installed", scope["path"], fix)
         ruling = await admit(self.rule, AsgiVisit(scope), WORLD)
@@ -58,6 +59,9 @@ class RateLimit:
         async def end() -> None:
             await settle(ruling, statuses[0], WORLD)
 
+        aftermath: Aftermath | None = request.aftermath
+        if aftermath is None:
+            aftermath = request.aftermath = Aftermath()
         aftermath.on_start.append(start)
         if ruling.seat is not None:
             aftermath.on_end.append(end)

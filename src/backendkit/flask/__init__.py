@@ -6,7 +6,7 @@
     backendkit.flask.install(app, Kit.from_env())
 
 From then on every response carries a request id, and every error is told as one envelope. In a view,
-`body(Model)` and `query(Model)` read and validate with pydantic, and fail as FastAPI's parameters do.
+`body(Model)`, `query(Model)` and `path(Model)` read and validate with pydantic, and fail as FastAPI's parameters do.
 """
 
 from importlib import import_module
@@ -20,7 +20,16 @@ except ModuleNotFoundError as error:
 
 from backendkit.flask.install import install
 from backendkit.flask.limits import limit, limit_app, limited
-from backendkit.flask.reading import body, query
+from backendkit.flask.reading import body, path, query
 from backendkit.http.limit_wsgi import WsgiLimits
 
-__all__ = ["WsgiLimits", "body", "install", "limit", "limit_app", "limited", "query"]
+__all__ = [
+    "WsgiLimits",
+    "body",
+    "install",
+    "limit",
+    "limit_app",
+    "limited",
+    "path",
+    "query",
+]

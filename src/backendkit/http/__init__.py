@@ -1,4 +1,4 @@
-"""What web adapters share, without any framework: request ids, and the frames for plain ASGI and WSGI.
+"""What web adapters share, without any framework: the frames for plain ASGI and WSGI, and each of their layers alone.
 
 Each is usable alone, around any application:
 
@@ -9,29 +9,44 @@ Each is usable alone, around any application:
     app = WsgiFrame(app, Errors())          # Bottle, Pyramid, Django's WSGI handler, ...
 
 Every response then carries `X-Request-ID`, whatever `backendkit.core.context` binds belongs to the request, and an
-exception that gets out of the application is answered by an envelope, and reported once.
+exception that gets out of the application is answered by an envelope, and reported once. `Layers` adds the access line,
+security headers, deadlines, and the pages for probes; `http.alone_asgi` and `http.alone_wsgi` have each of them by itself.
 """
 
 from backendkit.http.asgi import AsgiFrame
 from backendkit.http.client import ClientAddress
+from backendkit.http.deadline import DeadlineExceeded, Deadlines, outgoing, remaining_us
+from backendkit.http.drain import drain_on_sigterm
+from backendkit.http.health import HealthPages
 from backendkit.http.ids import RequestIds
+from backendkit.http.layers import Layers
 from backendkit.http.limit_asgi import AsgiLimits
 from backendkit.http.limit_wsgi import WsgiLimits
 from backendkit.http.limits import LimitRule, Visit, by_address, by_header, by_path
 from backendkit.http.reporting import report
+from backendkit.http.security import SecurityHeaders, use_security_headers
 from backendkit.http.wsgi import WsgiFrame
 
 __all__ = [
     "AsgiFrame",
     "AsgiLimits",
     "ClientAddress",
+    "DeadlineExceeded",
+    "Deadlines",
+    "HealthPages",
+    "Layers",
     "LimitRule",
     "RequestIds",
+    "SecurityHeaders",
     "Visit",
     "WsgiFrame",
     "WsgiLimits",
     "by_address",
     "by_header",
     "by_path",
+    "drain_on_sigterm",
+    "outgoing",
+    "remaining_us",
     "report",
+    "use_security_headers",
 ]

@@ -110,7 +110,7 @@ class AsgiLimits:
             await refuse(self.errors, ruling.error, scope, receive, send)
             return
         if scope["type"] == "websocket" and self.messages is not None:
-            receive = counted(self.messages, scope, receive, send)
+            receive, send = counted(self.messages, scope, receive, send)
         if ruling is FREE or (not ruling.headers and ruling.seat is None):
             await self.app(scope, receive, send)
             return
@@ -148,20 +148,27 @@ class LimitedResponse:
             await asyncio.shield(settle(self._ruling, self._status, WORLD))
 
 
-def counted(rule: LimitRule, scope: Scope, receive: Receive, send: Send) -> Receive:
-    """Return a `receive` that limits the messages of a socket: one too many closes it."""
+def counted(rule: LimitRule, scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Return a `receive` that limits the messages of a socket, and a `send` that says nothing after one too many."""
+    closed = False
+
+    async def open_only(message: Message) -> None:
+        if not closed:
+            await send(message)
 
     async def limited() -> Message:
         message = await receive()
         if message["type"] == "websocket.receive":
             ruling = await admit(rule, AsgiVisit({**scope, COUNTED: set()}), WORLD)
             if ruling.error is not None:
+                nonlocal closed
+                closed = True
                 code = {"code": POLICY_VIOLATION, "reason": ruling.error.code}
                 await send({"type": "websocket.close", **code})
                 return {"type": "websocket.disconnect", **code}
         return message
 
-    return limited
+    return limited, open_only
 
 
 async def refuse(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
+from backendkit.core.context import Request
+
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -16,12 +18,8 @@ KEY = "backendkit.request"
 """Where scope and environ hold the request that a frame has begun; an inner frame leaves it alone."""
 
 
-AFTERMATH = "backendkit.aftermath"
-"""Where an ASGI scope holds the `Aftermath` of the outermost frame's response."""
-
-
 class Aftermath:
-    """What is to be done to a response once it begins, and once it has ended; routes and dependencies add to it.
+    """What is to be done to a response once it begins, and once it has ended; the request has it as `aftermath`.
 
     Attributes:
         on_start: called with the status; each returns headers to add.
@@ -35,6 +33,13 @@ class Aftermath:
         self.on_end: list[Callable[[], Awaitable[object]]] = []
 
 
+async def ended(request: Request) -> None:
+    """Do what is to be done after a request's response."""
+    if request.aftermath is not None:
+        for end in request.aftermath.on_end:
+            await end()
+
+
 def header(headers: RawHeaders, key: bytes) -> str | None:
     """Return the value of the first header called `key` (lower-case), or None."""
     for name, value in headers:
@@ -43,11 +48,40 @@ def header(headers: RawHeaders, key: bytes) -> str | None:
     return None
 
 
+def accepted(headers: RawHeaders) -> tuple[str | None, str | None]:
+    """Return the values of Accept and Accept-Language; of several, the first."""
+    accept = language = None
+    for name, value in headers:
+        if name == b"accept" and accept is None:
+            accept = value.decode("latin-1")
+        elif name == b"accept-language" and language is None:
+            language = value.decode("latin-1")
+    return accept, language
+
+
 def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Return headers as ASGI has them."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return [
+        (_USUAL.get(name) or name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers
+    ]
+
+
+_USUAL = {
+    "Content-Type": b"content-type",
+    "Content-Length": b"content-length",
+    "Vary": b"vary",
+}
 
 
 def place(scope: Scope) -> str:
     """Return where a connection goes, for a record: `GET '/users'`, without the query, which may hold secrets."""
     return f"{scope.get('method', 'WEBSOCKET')} {scope.get('path', '?')!r}"
+
+
+def allowed(methods: Iterable[str]) -> str:
+    """Return the value of `Allow`: what has a GET has a HEAD, and everything answers OPTIONS."""
+    known = set(methods)
+    if not known:
+        return ""
+    return ", ".join(sorted(known | {"OPTIONS"} | ({"HEAD"} if "GET" in known else set())))

@@ -138,7 +138,8 @@ class AccessLog:
         if head is None:
             head = self._head(pipeline, level, told)
         path, client, size = told.path, told.client, told.size
-        path = quoted(cleaner.secrets.text(path) if _is_easy(path) else cleaner.text(path))
+        easy = len(path) <= _USUAL_PATH and path.isascii()
+        path = quoted(cleaner.secrets.text(path) if easy else cleaner.text(path))
         more = "" if size is None else f',"bytes":{int(size)}'
         if client is not None:
             more += f',"client":{quoted(cleaner.text(client))}'
@@ -231,10 +232,6 @@ def _around(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
     found.update(span or trace_fields(fields.get("traceparent")))
     return found
-
-
-def _is_easy(path: str) -> bool:
-    return len(path) <= _USUAL_PATH and path.isascii()
 
 
 def _ms(duration_us: Any) -> float | None:

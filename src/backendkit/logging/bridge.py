@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from backendkit.logging.carry import STAMP
 from backendkit.logging.decide.values import Cleaner
@@ -49,6 +49,22 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]{0,16}m")
 _REQUEST_LINE = re.compile(r'\S+ - - \[[^\]]*\] "')
 
 
+class _NoLock:
+    """A lock for who needs none."""
+
+    def acquire(self) -> Literal[True]:
+        return True
+
+    def release(self) -> None:
+        return None
+
+    def __enter__(self) -> Literal[True]:
+        return True
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
 class Structured:
     """A message with fields. Other people's handlers show it as text, without secrets: `saved user_id=7`.
 
@@ -83,8 +99,8 @@ class RecordHandler(logging.Handler):
         self.server_access = server_access
 
     def createLock(self) -> None:  # noqa: N802 - its base's name
-        """Create none."""
-        self.lock = None
+        """Create one that never waits: a record is written by one call to the operating system."""
+        self.lock = _NoLock()  # type: ignore[assignment] # 3.13 takes it by `with`, older ones by name
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. Never raises."""

@@ -6,7 +6,7 @@ those made by `get_logger` here forget it; structlog's own cached ones hand what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, cast
 
 import structlog
@@ -126,8 +126,11 @@ def _write(
     elif "event" in said:
         said["event_"] = said["event"]
     said["event"] = event
-    processors: Iterable[Callable[..., Any]] = logger._processors  # noqa: SLF001 - as above
+    processors: Sequence[Callable[..., Any]] = logger._processors  # noqa: SLF001 - as above
     sink = logger._logger  # noqa: SLF001 - as above
+    if _only_delivers(processors):
+        sink.write(level, said)  # the usual chain, without the exception that ends it
+        return
     try:
         for processor in processors:
             said = processor(sink, level, said)
@@ -135,6 +138,10 @@ def _write(
         return
     except Exception:  # noqa: BLE001 - a processor that somebody has put there
         sink.write(level, {**said, "event": event})
+
+
+def _only_delivers(processors: Sequence[Any]) -> bool:
+    return len(processors) == 1 and type(processors[0]) is Deliver and not processors[0].closed
 
 
 def _interpolated(event: object, args: tuple[Any, ...], said: dict[str, Any]) -> object:

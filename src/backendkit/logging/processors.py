@@ -48,11 +48,12 @@ def span_fields() -> dict[str, str] | None:
         return None
     try:
         span = trace.get_current_span().get_span_context()
+        if not span.is_valid:
+            return None
         ids = f"{span.trace_id:032x}", f"{span.span_id:016x}"
-        valid = span.is_valid
     except Exception:  # noqa: BLE001 - a half-imported or foreign tracer must not fail the record
         return None
-    return {"trace_id": ids[0], "span_id": ids[1]} if valid else None
+    return {"trace_id": ids[0], "span_id": ids[1]}
 
 
 class Timestamps:

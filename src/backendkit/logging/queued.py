@@ -36,7 +36,7 @@ class QueuedWriter:
         self._said = said
         self._closed = False
         self._queue = _Queue()
-        finalize(self, _drain, self._queue, writer)
+        finalize(self, _end, self._queue, writer)
         remake_after_fork(self)
 
     def after_fork_in_child(self) -> None:
@@ -74,13 +74,7 @@ class QueuedWriter:
     def close(self, timeout: float = 5.0) -> None:
         """Write what is queued and end the thread; what comes later is written directly."""
         self._closed = True
-        queue = self._queue
-        with queue.lock:
-            thread, queue.thread = queue.thread, None
-        if thread is not None:
-            queue.lines.put(None)
-            thread.join(timeout)
-        _drain(queue, self._writer)
+        _end(self._queue, self._writer, timeout)
 
     def _start(self) -> None:
         queue = self._queue
@@ -125,6 +119,16 @@ def _work(queue: _Queue, writer: Writer, said: Callable[[int], bytes]) -> None:
         if dropped > told:
             writer.write(said(dropped - told))
             told = dropped
+
+
+def _end(queue: _Queue, writer: Writer, timeout: float = 5.0) -> None:
+    """Let the thread write what it has, for at exit it would be cut off between taking a line and writing it."""
+    with queue.lock:
+        thread, queue.thread = queue.thread, None
+    if thread is not None and thread is not threading.current_thread():
+        queue.lines.put(None)
+        thread.join(timeout)
+    _drain(queue, writer)
 
 
 def _drain(queue: _Queue, writer: Writer) -> None:

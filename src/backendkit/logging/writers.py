@@ -101,13 +101,16 @@ class DirectWriter:
     def write(self, line: bytes) -> bool:
         """Write one line; False if it was lost."""
         try:
+            descriptor = self._descriptor
+            if descriptor is not None and not self._locked_by_all:
+                # The kernel keeps one call's bytes together; less than all of them it takes only when a disk is full.
+                done = os.write(descriptor, line)
+                return done == len(line) or self._rest(descriptor, line[done:])
             with self._lock:
-                if self._descriptor is None:
+                if descriptor is None:
                     self._to_stream(line)
-                elif self._locked_by_all:
-                    self._to_pipe(self._descriptor, line)
                 else:
-                    _write_all(self._descriptor, line)
+                    self._to_pipe(descriptor, line)
         except Exception:  # noqa: BLE001 - a full disk, a closed stream: the work that logs goes on
             self.lost += 1
             return False
@@ -119,6 +122,11 @@ class DirectWriter:
 
     def close(self, timeout: float = 5.0) -> None:
         """Do nothing: the stream belongs to whoever opened it."""
+
+    def _rest(self, descriptor: int, rest: bytes) -> bool:
+        with self._lock:
+            _write_all(descriptor, rest)
+        return True
 
     def _to_pipe(self, descriptor: int, line: bytes) -> None:
         # Each process locks for itself; its own threads the lock above keeps apart.

@@ -309,8 +309,7 @@ class _Take:
         receipt = rules.take(kept, t, window, extra, units, token=token)
         kept.last = t
         used += units
-        reset = rules.wait(kept, t, window, extra, used)
-        more = reset if used == 1 else rules.wait(kept, t, window, extra, 1)
+        reset, more = rules.after(kept, t, window, extra, used)
         write = kept, rules.life(kept, window, extra)
         return Change((write,), [1, units, used, 0, reset, more, receipt, 0])
 

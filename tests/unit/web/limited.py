@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from flask import Blueprint, Flask, Response, abort
 
@@ -79,8 +80,9 @@ def _fastapi(rule: LimitRule | None = None) -> FastAPI:  # noqa: C901 - one func
     @app.websocket("/socket")
     async def socket(websocket: WebSocket) -> None:
         await websocket.accept()
-        while True:
-            await websocket.send_text(await websocket.receive_text())
+        with suppress(WebSocketDisconnect):
+            while True:
+                await websocket.send_text(await websocket.receive_text())
 
     router = APIRouter(prefix="/router")
 

@@ -6,11 +6,9 @@ import asyncio
 import json
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocketDisconnect
 
 from backendkit.core.clock import ManualClock
 from backendkit.errors import Errors
@@ -256,8 +254,7 @@ class Socket:
         async def send(message: Any) -> None:
             self.sent.append(message)
 
-        with suppress(WebSocketDisconnect):  # the handler's own, when its client goes
-            asyncio.run(app(self.scope, receive, send))
+        asyncio.run(app(self.scope, receive, send))
         return [message["type"] for message in self.sent]
 
 

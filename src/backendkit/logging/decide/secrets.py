@@ -57,17 +57,22 @@ class Secrets:
 
     Args:
         redaction: the rules.
+
+    Attributes:
+        known: keys seen before, with what `key` said of them; for a caller that cannot afford the call.
+        harmless: short texts seen before in which there was no secret; likewise.
+        mask: what stands in place of a secret.
     """
 
     __slots__ = (
         "_emails",
-        "_harmless",
         "_keep",
         "_keys",
-        "_known",
         "_pairs",
         "_patterns",
         "_words",
+        "harmless",
+        "known",
         "mask",
     )
 
@@ -79,8 +84,8 @@ class Secrets:
         self._patterns = tuple(re.compile(pattern) for pattern in redaction.patterns)
         self._emails = redaction.emails
         self._pairs = Pairs(redaction.keys, redaction.words, redaction.mask, self.is_secret)
-        self._known: dict[str, tuple[str, bool]] = {}
-        self._harmless: set[str] = set()
+        self.known: dict[str, tuple[str, bool]] = {}
+        self.harmless: set[str] = set()
 
     def is_secret(self, key: str) -> bool:
         """Tell whether what stands under `key` is a secret."""
@@ -88,24 +93,24 @@ class Secrets:
 
     def key(self, key: str) -> tuple[str, bool]:
         """Return a key as it is written, and whether what stands under it is a secret; remembered, about 0.05 us."""
-        found = self._known.get(key)
+        found = self.known.get(key)
         if found is None:
             found = self.text(key), self._looks_secret(key[:256])
             if len(key) <= _SHORT:
-                if len(self._known) >= _REMEMBERED:
-                    self._known = {}
-                self._known[key] = found
+                if len(self.known) >= _REMEMBERED:
+                    self.known = {}
+                self.known[key] = found
         return found
 
     def text(self, text: str) -> str:
         """Return `text` with the secrets in it masked; the same object where there are none."""
-        if len(text) < 4 or text in self._harmless:
+        if len(text) < 4 or text in self.harmless:
             return text
         clean = self._scrub(text)
         if clean is text and len(text) <= _SHORT:
-            if len(self._harmless) >= _REMEMBERED:
-                self._harmless = set()
-            self._harmless.add(text)
+            if len(self.harmless) >= _REMEMBERED:
+                self.harmless = set()
+            self.harmless.add(text)
         return clean
 
     def number(self, value: int) -> int | str:

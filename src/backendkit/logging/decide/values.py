@@ -64,24 +64,28 @@ class Cleaner:
         """Return the fields of a record, plain; of too many, the first."""
         out: dict[str, Plain] = {}
         walk: _Walk | None = None
-        decide, text, longest = self.secrets.key, self.secrets.text, self.limits.string
+        secrets, longest = self.secrets, self.limits.string
+        known, harmless = secrets.known, secrets.harmless
         for key, value in (
             fields.items() if len(fields) <= self.limits.values else self._some(fields)
         ):
-            if type(key) is not str or len(key) > _LONG_KEY or not key.isascii():
-                walk = walk or _Walk(self)
-                walk.member(out, key, value)
-                continue
-            name, secret = decide(key)
+            found = known.get(key) if type(key) is str else None
+            if found is None:
+                if type(key) is not str or len(key) > _LONG_KEY or not key.isascii():
+                    walk = walk or _Walk(self)
+                    walk.member(out, key, value)
+                    continue
+                found = secrets.key(key)
+            name, secret = found
             kind: object = cast("Any", type(value))
             if kind is bool or value is None:
                 out[name] = value
             elif secret:
-                out[name] = self.secrets.mask
+                out[name] = secrets.mask
             elif kind is str and len(value) <= longest and value.isascii():
-                out[name] = text(value)
-            elif kind is int and -_CARDS < value < _CARDS:
-                out[name] = value
+                out[name] = value if value in harmless else secrets.text(value)
+            elif (kind is int or kind is float) and -_CARDS < value < _CARDS:
+                out[name] = value  # which NaN is not, nor the infinite
             else:
                 walk = walk or _Walk(self)
                 out[name] = walk.value(value)
@@ -243,11 +247,12 @@ class _Walk:
             pairs = [(f.name, getattr(value, f.name)) for f in dataclass_fields(value) if f.repr]
             return self._within(value, lambda: self._members(pairs, len(pairs)))
         if isinstance(value, BaseException):
-            return self._cleaner.text(f"{_type_name(value)}: {value}")
-        own = getattr(type(value), "__structlog__", None)  # structlog's own protocol
+            return self._cleaner.text(f"{_type_name(cast('Any', value))}: {value}")
+        own = getattr(cast("Any", type(value)), "__structlog__", None)  # structlog's own protocol
         if own is not None:
             return self._within(value, lambda: self.value(own(value)))
-        return self._cleaner.text(str.__str__(str(value) if _is_text_like(value) else repr(value)))
+        shown = str if _is_text_like(value) else repr
+        return self._cleaner.text(str.__str__(shown(cast("object", value))))
 
 
 def _tells_nothing(value: object) -> bool:

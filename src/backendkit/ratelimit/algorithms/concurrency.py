@@ -89,6 +89,11 @@ class Concurrency:
         raise AssertionError("more units than there are")
 
     @staticmethod
+    def after(kept: Kept, t: int, window: int, extra: int, used: int) -> tuple[int, int]:
+        """Return when the youngest and the oldest seat will be freed by time."""
+        return kept.body[-3] - t, kept.body[0] - t
+
+    @staticmethod
     def take(kept: Kept, t: int, window: int, extra: int, units: int, *, token: int) -> int:
         """Take a seat; the receipt is its owner's token."""
         kept.body = live(kept.body, t)

@@ -61,6 +61,12 @@ class FixedWindow:
         return window - t % window
 
     @staticmethod
+    def after(kept: Kept, t: int, window: int, extra: int, used: int) -> tuple[int, int]:
+        """Return the rest of the window, twice."""
+        rest = window - t % window
+        return rest, rest
+
+    @staticmethod
     def take(kept: Kept, t: int, window: int, extra: int, units: int, *, token: int) -> int:
         """Count; the receipt is the window's number."""
         kept.body = [t // window, FixedWindow.count(kept, t, window, extra) + units]

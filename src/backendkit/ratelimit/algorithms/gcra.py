@@ -82,6 +82,12 @@ class GCRA:
         return -(-(level - (-(-level // window) - over) * window) // rate)
 
     @staticmethod
+    def after(kept: Kept, t: int, window: int, rate: int, used: int) -> tuple[int, int]:
+        """Return both waits."""
+        wait = GCRA.wait
+        return wait(kept, t, window, rate, used), wait(kept, t, window, rate, 1)
+
+    @staticmethod
     def take(kept: Kept, t: int, window: int, rate: int, units: int, *, token: int) -> int:
         """Raise the level; the receipt is when these units will have drained."""
         level = _level(kept, t, rate) + units * window

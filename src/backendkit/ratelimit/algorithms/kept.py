@@ -77,6 +77,11 @@ class Rules(Protocol):
         ...
 
     @staticmethod
+    def after(kept: Kept, t: int, window: int, extra: int, used: int, /) -> tuple[int, int]:
+        """Return, right after units were taken at `t`, the least times until none and until one fewer of `used` count."""
+        ...
+
+    @staticmethod
     def take(kept: Kept, t: int, window: int, extra: int, units: int, /, *, token: int) -> int:
         """Record units at `t`, and forget what no longer counts; return the receipt."""
         ...

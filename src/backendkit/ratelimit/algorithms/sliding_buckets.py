@@ -105,6 +105,12 @@ class SlidingBuckets:
         raise AssertionError("more units than there are")
 
     @staticmethod
+    def after(kept: Kept, t: int, window: int, parts: int, used: int) -> tuple[int, int]:
+        """Return both waits."""
+        wait = SlidingBuckets.wait
+        return wait(kept, t, window, parts, used), wait(kept, t, window, parts, 1)
+
+    @staticmethod
     def take(kept: Kept, t: int, window: int, parts: int, units: int, *, token: int) -> int:
         """Add units to the newest bucket; the receipt is its number."""
         newest = _bucket(t, window, parts)

@@ -132,6 +132,8 @@ class SlidingLog:
     def count(kept: Kept, t: int, window: int, extra: int) -> int:
         """Return the stamps in `(t - window, t]`."""
         body = kept.body
+        if not body or body[0] > t - window:
+            return len(body)
         return len(body) - bisect_right(body, t - window)
 
     @staticmethod
@@ -139,6 +141,11 @@ class SlidingLog:
         """Return when the `over`-th oldest stamp will be exactly a window old."""
         body = kept.body
         return body[bisect_right(body, t - window) + over - 1] + window - t
+
+    @staticmethod
+    def after(kept: Kept, t: int, window: int, extra: int, used: int) -> tuple[int, int]:
+        """Return a window, for the newest stamp is of now, and when the oldest will be a window old."""
+        return window, kept.body[-used] + window - t
 
     @staticmethod
     def take(kept: Kept, t: int, window: int, extra: int, units: int, *, token: int) -> int:

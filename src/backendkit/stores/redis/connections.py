@@ -1,4 +1,4 @@
-"""What this store uses of redis-py's connections: public names of redis-py 5 to 8, and their types.
+"""What this store uses of redis-py's connections, and their types; `dial` alone reaches below these names.
 
 redis-py leaves most of these untyped. A release that renames one fails the type check of `dial`, or the first
 test, and this page says what to look for.
@@ -64,10 +64,8 @@ class StreamingConnection(Protocol):
         """Pack a command and send it."""
         ...
 
-    async def send_packed_command(
-        self, command: Sequence[bytes], *, check_health: bool = True
-    ) -> None:
-        """Send packed commands as they are; suspends only where the transport's buffer is full."""
+    async def write(self, payload: bytes) -> None:
+        """Write packed commands; suspends only where the transport's buffer is full."""
         ...
 
     async def read_response(

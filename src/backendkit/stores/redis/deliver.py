@@ -51,6 +51,7 @@ class Delivery:
         "_evaluate",
         "_operation",
         "_pause_us",
+        "_redirects",
         "_shared",
         "_topology",
     )
@@ -70,6 +71,7 @@ class Delivery:
         self._asking = False
         self._evaluate = False
         self._pause_us = _FIRST_PAUSE_US
+        self._redirects = 0
 
     async def run(self, carrier: Carrier, raw: Raw | None) -> Reply:
         """Go on until there is a reply.
@@ -118,7 +120,7 @@ class Delivery:
             case Verdict.EVALUATE:
                 self._evaluate = True
             case Verdict.MOVED | Verdict.ASK:
-                self._redirect(raw, asking=verdict is Verdict.ASK)
+                await self._redirect(carrier, raw, asking=verdict is Verdict.ASK)
             case Verdict.LATER:
                 await self._pause(carrier, raw)
             case Verdict.ELSEWHERE:
@@ -136,9 +138,12 @@ class Delivery:
         self._topology.suspect(self._address)
         self._address = None
 
-    def _redirect(self, raw: Any, *, asking: bool) -> None:
+    async def _redirect(self, carrier: Carrier, raw: Any, *, asking: bool) -> None:
         if self._shared.time.mono_us() >= self._due_us:
             raise _refused(raw)
+        self._redirects += 1
+        if self._redirects > _FREE_REDIRECTS:  # nodes that disagree must not be stormed meanwhile
+            await self._pause(carrier, raw)
         answered = self._address.host if self._address else ""
         host = raw.host or answered  # an empty host means the one that answered
         self._address = Address(host, raw.port)
@@ -175,18 +180,28 @@ class Delivery:
         raise _refused(raw)
 
 
+def _shown(raw: Any) -> str:
+    """Return a server's refusal with its code, which redis-py strips from some."""
+    code, text = code_of(raw), str(raw)
+    return text if text.startswith(code) else f"{code} {text}"
+
+
 def _unready(raw: Any) -> NotSent:
-    reason = f"Redis did not become ready in time: {code_of(raw)} {raw}"
-    # Two keys of a slot under way make no server unavailable.
-    return NotSent(reason) if code_of(raw) == "TRYAGAIN" else StoreUnavailable(reason)
+    reason = f"Redis did not become ready in time: {_shown(raw)}"
+    # A slot under way makes no server unavailable.
+    by_slot = judge(raw) in (Verdict.MOVED, Verdict.ASK) or code_of(raw) == "TRYAGAIN"
+    return NotSent(reason) if by_slot else StoreUnavailable(reason)
 
 
 def _refused(raw: Any) -> StoreError:
     # A copy, here and above: one failure may be told to many callers, and each raise adds to its traceback.
     if isinstance(raw, NotSent):
         return copy(raw)
-    return NotSent(f"Redis refused, nothing ran: {code_of(raw)} {raw}")
+    return NotSent(f"Redis refused, nothing ran: {_shown(raw)}")
 
+
+_FREE_REDIRECTS = 4
+"""How many are followed at once: a slot that moves takes three at most."""
 
 _FIRST_PAUSE_US = 1_000
 _LONGEST_PAUSE_US = 50_000

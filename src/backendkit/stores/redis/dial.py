@@ -7,7 +7,6 @@ password or database needs no round trip at all before its first command.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import threading
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, cast
 
 import redis.asyncio.connection as streaming
 import redis.connection as blocking
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 from redis.maint_notifications import MaintNotificationsConfig
 
 from backendkit.core.clock import SECOND_US, SystemClock
@@ -153,7 +153,8 @@ class _Bounded(blocking.AbstractConnection):
             del self.read_response
 
     def _read_by_then(self, **options: Any) -> Any:
-        return super().read_response(timeout=self._left(), **options)
+        # redis-py leaves it untyped
+        return super().read_response(timeout=self._left(), **options)  # pyright: ignore[reportUnknownVariableType]
 
     def _left(self) -> float:
         return max(self._due_us - _TIME.mono_us(), 1_000) / SECOND_US
@@ -189,33 +190,44 @@ class _TlsConnection(_Bounded, blocking.Connection):
         return wrapped
 
 
-class _Abortable(streaming.AbstractConnection):
-    """redis-py's connections close in good order only: that waits for a server to read what it will never read."""
+class _Stream(streaming.AbstractConnection):
+    """A connection of redis-py with a write and an end of our own."""
 
-    _transport: asyncio.WriteTransport | None = None
+    async def write(self, payload: bytes) -> None:
+        """Write packed commands; suspends only where the transport's buffer is full.
 
-    async def _connect(self) -> None:
-        await super()._connect()  # type: ignore[safe-super,no-untyped-call] # that of the class beside this one
-        # Kept, because a write that is cancelled has redis-py close in good order and forget it.
-        if self._writer is not None:
-            self._transport = self._writer.transport
+        redis-py's own way has two faults. It calls `writelines`, which on Python 3.12 and 3.13 knows no
+        back-pressure at first (https://github.com/python/cpython/issues/127655), and goes on to register a lost
+        socket with the loop (https://github.com/python/cpython/issues/136234), whose number the next connection
+        gets and then hangs. And when cancelled it closes in good order, which is what `abort` is there to avoid.
+        """
+        if self._writer is None:
+            raise ConnectionError("the connection was closed")
+        try:
+            self._writer.write(payload)
+            await self._writer.drain()
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # uvloop raises a RuntimeError for a closed transport
+            raise ConnectionError(str(error) or type(error).__name__) from error
 
     def abort(self) -> None:
-        """Close at once; what was not yet written is thrown away."""
-        if self._transport is not None:
-            self._transport.abort()
+        """Close at once; what was not yet written is thrown away: a paused server would never read it."""
+        if self._writer is not None:
+            self._writer.transport.abort()
             self._writer = self._reader = None
 
 
-class _PlainStream(_Abortable, streaming.Connection):
+class _PlainStream(_Stream, streaming.Connection):
     pass
 
 
-class _TlsStream(_Abortable, streaming.SSLConnection):
+class _TlsStream(_Stream, streaming.SSLConnection):
     pass
 
 
-class _UnixStream(_Abortable, streaming.UnixDomainSocketConnection):
+class _UnixStream(_Stream, streaming.UnixDomainSocketConnection):
     pass
 
 

@@ -51,6 +51,7 @@ class Lane:
         "_connection",
         "_dial",
         "_flight",
+        "_hurried",
         "_queue",
         "_reader",
         "_scheduled",
@@ -65,6 +66,8 @@ class Lane:
         self.tally = Tally()
         self._queue: deque[_Entry] = deque()  # not yet sent
         self._flight: deque[_Entry] = deque()  # sent, in the order in which replies will come
+        # Of those not yet sent, who has less time than the others: thousands may run out of it in one turn.
+        self._hurried: set[asyncio.Future[Raw]] = set()
         self._connection: StreamingConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[None] | None = (
@@ -110,7 +113,13 @@ class Lane:
             loop.call_soon(self._flush, context=Context())
         if left_us is not None:
             timer = loop.call_later(left_us / SECOND_US, self._expire, entry, context=Context())
-            future.add_done_callback(lambda _: timer.cancel())
+            self._hurried.add(future)
+
+            def over(future: asyncio.Future[Raw]) -> None:
+                timer.cancel()
+                self._hurried.discard(future)
+
+            future.add_done_callback(over)
         return future
 
     def close(self) -> None:
@@ -137,6 +146,8 @@ class Lane:
                 continue  # cancelled before it was sent: never sent
             chunks.append(payload)
             sent += 1
+            if self._hurried:
+                self._hurried.discard(future)
             for _ in range(skip):
                 self._flight.append((_nobody(), b"", 0, due))
             self._flight.append(entry)
@@ -145,7 +156,7 @@ class Lane:
         self.tally.operations += sent
         self.tally.batches += 1
         self.tally.largest_batch = max(self.tally.largest_batch, sent)
-        write = connection.send_packed_command((b"".join(chunks),), check_health=False)
+        write = connection.write(b"".join(chunks))
         try:
             pending = write.send(None)  # drains at once unless the server is slow to read
         except StopIteration:
@@ -273,7 +284,7 @@ class Lane:
             return
         self.tally.timeouts += 1
         where = f"Redis at {self._address}"
-        if any(waiting is entry for waiting in self._queue):
+        if entry[0] in self._hurried:
             late: StoreError = NotSent(f"the deadline passed before it was sent to {where}")
         else:
             late = OutcomeUnknown(f"the deadline passed before {where} answered; it may have run")
