@@ -293,7 +293,7 @@ class _Take:
         return Change(writes, reply)
 
     def _plain(self, kept: Kept | None, now: int, args: Sequence[Any]) -> Change | None:
-        """Admit where one limit has room and nothing is out of the ordinary, at a third of the general cost."""
+        """Decide where there is one limit and nothing out of the ordinary, at a third of the general cost."""
         least, most, mode, token, _, kind, cap, window, extra = args
         if kept is None or mode != TAKE or kept.held:
             return None
@@ -304,7 +304,9 @@ class _Take:
         rules = self._kinds[place]
         used = rules.count(kept, t, window, extra)
         units = most if used + most <= cap else cap - used
-        if units < least or units < 1:
+        if units < least:
+            return _plain_denial(rules, kept, t, used, args) if used else None
+        if units < 1:
             return None
         receipt = rules.take(kept, t, window, extra, units, token=token)
         kept.last = t
@@ -326,6 +328,15 @@ class _Take:
                 s.box = _Box(next(boxes), now, rule)
             seen.append(s)
         return seen
+
+
+def _plain_denial(rules: type[Rules], kept: Kept, t: int, used: int, args: Sequence[Any]) -> Change:
+    """Say what `reply` of a `_Seen` says of a denial, where there is neither a box nor a hold."""
+    least, _, _, _, _, _, cap, window, extra = args
+    retry = -1 if least > cap else rules.wait(kept, t, window, extra, used + least - cap)
+    reset = rules.wait(kept, t, window, extra, used)
+    more = rules.wait(kept, t, window, extra, used - min(used, cap) + 1)
+    return Change((), [0, 0, used, retry, reset, more, 0, 0])
 
 
 def _refuse(seen: list[_Seen], least: int) -> None:
