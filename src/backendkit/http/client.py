@@ -20,6 +20,12 @@ Address: TypeAlias = IPv4Address | IPv6Address
 MOST_KNOWN = 4096
 """Spellings of addresses whose key is kept ready."""
 
+MOST_HOPS = 64
+"""Elements that are read, from the right; what stands left of them is not worth the time."""
+
+LONGEST_LINE = 4096
+"""Characters of a `Forwarded` that are worth reading."""
+
 UNKNOWN = "unknown"
 """The key of a peer without any address, as behind a Unix socket."""
 
@@ -124,9 +130,10 @@ class ClientAddress:
         return key
 
     def _chain(self, lines: Sequence[str]) -> list[Address | None]:
+        line = ",".join(lines)
         if self.header == "forwarded":
-            return [_node(element) for element in _elements(",".join(lines))]
-        return [parse(element) for element in ",".join(lines).split(",")]
+            return [_node(element) for element in _elements(line)[-MOST_HOPS:]]
+        return [parse(element) for element in line.split(",")[-MOST_HOPS:]]
 
     def _keyed(self, text: str) -> str:
         address = parse(text)
@@ -158,8 +165,11 @@ def parse(text: str) -> Address | None:
 
 
 def _elements(line: str) -> list[str]:
-    """Split `Forwarded` at commas that stand outside of quotes."""
-    return _ELEMENT.findall(line)
+    """Split `Forwarded` at commas that stand outside of quotes; quotes that never end make all of it malformed."""
+    if len(line) > LONGEST_LINE:
+        return [""]
+    found = [match[0] for match in _ELEMENT.finditer(line)]
+    return found if sum(map(len, found)) + len(found) - 1 == len(line) else [""]
 
 
 def _node(element: str) -> Address | None:
@@ -168,5 +178,5 @@ def _node(element: str) -> Address | None:
 
 
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d{1,5})?|(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}")
-_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+|(?<=,)(?=,|$)|^(?=,)|"')
+_ELEMENT = re.compile(r'(?:(?<=,)|^)(?:[^,"]|"(?:[^"\\]|\\.)*")*(?=,|$)')
 _FOR = re.compile(r'(?:^|;)\s*for=(?:"([^"\\]*)"|([^;\s"]*))\s*(?:;|$)', re.IGNORECASE)
