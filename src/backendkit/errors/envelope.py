@@ -74,10 +74,13 @@ class Problem:
 
     def write(self, told: Told) -> str:
         """Return the problem; the timestamp is not part of it."""
-        code = told.code
+        code, error = told.code, told.error
+        kind = error.problem_type or self._type.replace("{code}", code)
         params = f',"params":{_encode(told.params)}' if self._params else ""
+        if error.extensions:
+            params += "," + _encode(dict(error.extensions))[1:-1]
         return (
-            f'{{"type":{quote(self._type.replace("{code}", code))},"title":{quote(title_of(code))},'
+            f'{{"type":{quote(kind)},"title":{quote(title_of(code))},'
             f'"status":{told.status},"detail":{quote(told.message)},'
             f'"instance":{quote(_instance(told.request_id))},"code":{quote(code)},'
             f'"errors":{_lines(told.details)}{params}}}'

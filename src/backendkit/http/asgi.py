@@ -16,7 +16,7 @@ from backendkit.http.body import checked
 from backendkit.http.deadline import Deadlines, in_time
 from backendkit.http.exchange import LEFT, Exchange
 from backendkit.http.layers import Layers
-from backendkit.http.messages import KEY, App, Receive, Scope, Send, header, place
+from backendkit.http.messages import KEY, App, Receive, Scope, Send, ended, header, place
 from backendkit.http.reporting import Report, note
 from backendkit.http.sockets import Socket
 
@@ -90,6 +90,7 @@ class AsgiFrame:
         except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
             await self._failed(original(caught), exchange, place(scope))
         finally:
+            await ended(request)
             context.leave(request, token)
             if access is not None:
                 spent = (exchange.done_us or layers.clock.mono_us()) - begun
@@ -184,6 +185,7 @@ class AsgiFrame:
         except Exception as caught:  # noqa: BLE001 - as above
             await self._refuse(original(caught), socket, scope)
         finally:
+            await ended(request)
             context.leave(request, token)
             if self.layers.access is not None:
                 route = None if self.route is None else self.route(scope)

@@ -140,6 +140,9 @@ class Exchange:
                 break
         headers.append((key, request.id.encode()))
         headers += ours
+        if request.aftermath is not None:
+            for more in request.aftermath.on_start:
+                headers += more(status)
         return self._send({**start, "headers": headers})
 
 
