@@ -222,7 +222,7 @@ def _fastapi(url: str) -> Iterator[Row]:
 
 
 def _slow(slowapi: Any) -> FastAPI:
-    from starlette.requests import Request  # noqa: PLC0415 - resolved below by name
+    from starlette.requests import Request
 
     app = FastAPI()
     limiter = slowapi.Limiter(
@@ -231,7 +231,7 @@ def _slow(slowapi: Any) -> FastAPI:
     app.state.limiter = limiter
 
     async def root(request: Request) -> Any:
-        from fastapi.responses import JSONResponse  # noqa: PLC0415 - as above
+        from fastapi.responses import JSONResponse
 
         return JSONResponse({"ok": True})
 
@@ -387,7 +387,7 @@ def _served(runner: asyncio.Runner, app: Any) -> Work:
 
 
 def _called(app: Any) -> Work:
-    from werkzeug.test import EnvironBuilder  # noqa: PLC0415 - only this needs it
+    from werkzeug.test import EnvironBuilder
 
     environ = EnvironBuilder("/").get_environ() | {"REMOTE_ADDR": "192.0.2.1"}
 
