@@ -70,9 +70,9 @@ class StoreRolledBack(Event):
 
 @dataclass(frozen=True, slots=True)
 class SessionsRevoked(Event):
-    """Sessions of a user were ended: one, by its id, or all, where `session_id` is None."""
+    """Sessions were ended: one, by its id, whose user is not looked up; or all of a user's."""
 
-    subject: str
+    subject: str | None
     session_id: str | None
     count: int
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import secrets
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, cast
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from backendkit.core.checks import LARGEST_INT, whole
 from backendkit.core.clock import SECOND_US
 from backendkit.tokens.algorithms import ALGORITHMS, BY_CURVE, Algorithm, is_roca
+from backendkit.tokens.draw import MAKERS
 from backendkit.tokens.encoding import decode, encode
 from backendkit.tokens.errors import KeyRefused
 
@@ -94,7 +94,7 @@ class Key:
         until_us: int | None = None,
     ) -> Key:
         """Draw a new key; RSA: 3,072 bits, which takes up to seconds."""
-        maker = _MAKERS.get(alg)
+        maker = MAKERS.get(alg)
         if maker is None:
             raise KeyRefused(f"alg must be one of {', '.join(sorted(ALGORITHMS))}")
         return cls(maker(), alg, kid=kid, not_before_us=not_before_us, until_us=until_us)
@@ -391,22 +391,3 @@ _REQUIRED = {
     "OKP": ("crv", "kty", "x"),
 }
 _TO_URL = bytes.maketrans(b"+/", b"-_")
-
-
-def _draw(length: int) -> Callable[[], bytes]:
-    return lambda: secrets.token_bytes(length)
-
-
-_MAKERS: dict[str, Callable[[], object]] = {
-    **{f"HS{bits}": _draw(bits // 8) for bits in (256, 384, 512)},
-    **{
-        f"{family}{bits}": lambda: rsa.generate_private_key(65537, 3072)
-        for family in ("RS", "PS")
-        for bits in (256, 384, 512)
-    },
-    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
-    "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
-    "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
-    "EdDSA": ed25519.Ed25519PrivateKey.generate,
-    "Ed25519": ed25519.Ed25519PrivateKey.generate,
-}
