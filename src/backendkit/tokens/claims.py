@@ -88,7 +88,7 @@ def _dates(claims: Mapping[str, Any], now_s: float) -> float:
             if name in claims:
                 raise InvalidToken(name)
             continue
-        kind: type[object] = type(date)
+        kind = type(date)  # pyright: ignore[reportUnknownVariableType] - the type of an Any
         # Not `isinstance`: a bool is an int to Python, and no date to RFC 7519. NaN and infinity fail the bound.
         if (kind is not int and kind is not float) or not -LARGEST_DATE <= date <= LARGEST_DATE:
             raise InvalidToken(name)
@@ -102,7 +102,7 @@ def _dates(claims: Mapping[str, Any], now_s: float) -> float:
 def frozen(claims: dict[str, Any]) -> Mapping[str, Any]:
     """Return claims that nobody can change: lists become tuples, objects read-only. Changes `claims` itself."""
     for name, value in claims.items():
-        kind: type[object] = type(value)
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType] - the type of an Any
         if kind is list or kind is dict:
             claims[name] = _freeze(value)
     return MappingProxyType(claims)

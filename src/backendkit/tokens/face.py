@@ -79,20 +79,21 @@ class Tokens:
             secret.keys("refresh"), issuer=issuer, audience=issuer, typ=REFRESH_TYPE,
             require=("iss", "sub", "aud", "sid", "gen", "at"), clock=_Timeless(),
         )  # fmt: skip
-        self._core = flow.Core(
-            policy=self.policy, issuer=issuer, mint=mint, access=access, refresh=refresh, secret=secret,
-            space=KeySpace("tokens", version=1, kind="user", namespace=namespace), loader=loader,
-            clock=self._clock, hooks=hooks or Hooks(), epochs=Recent(REMEMBERED_EPOCHS),
-        )  # fmt: skip
-        self._mode = self.policy.check or ("stateless" if store is None else "epoch")
-        if store is None and self._mode != "stateless":
+        mode = self.policy.check or ("stateless" if store is None else "epoch")
+        if store is None and mode != "stateless":
             raise InvalidArgument(
-                "check", "needs a store", self._mode, "pass store=, or check='stateless'"
+                "check", "needs a store", mode, "pass store=, or check='stateless'"
             )
-        self._store = store
-        self._flights = Flights()
-        self._io = None if store is None else SyncIO(store, self._clock, self._flights)
-        self._aio = AsyncTokens(self)
+        self._core = flow.Core(
+            policy=self.policy, mode=mode, issuer=issuer, mint=mint, access=access, refresh=refresh,
+            secret=secret, space=KeySpace("tokens", version=1, kind="user", namespace=namespace),
+            loader=loader, clock=self._clock, hooks=hooks or Hooks(), epochs=Recent(REMEMBERED_EPOCHS),
+        )  # fmt: skip
+        self.store = store
+        flights = Flights()
+        self._io = None if store is None else SyncIO(store, self._clock, flights)
+        aio = None if store is None else AsyncIO(store.aio, self._clock, flights)
+        self._aio = AsyncTokens(self, self._core, aio)
 
     @property
     def aio(self) -> AsyncTokens:
@@ -158,7 +159,7 @@ class Tokens:
             StoreError: 503: the store had to be asked and is down.
         """
         principal = self.peek(token)
-        if not self._settled(principal):
+        if not flow.settled(self._core, principal):
             step(flow.confirm(self._sync_io(), self._core, principal))
         return principal
 
@@ -192,29 +193,24 @@ class Tokens:
         """List a user's live sessions, oldest first. One round trip."""
         return step(flow.listed(self._sync_io(), self._core, subject))
 
-    def _settled(self, principal: Principal) -> bool:
-        if self._mode == "stateless":
-            return True
-        return self._mode == "epoch" and flow.known(self._core, principal)
-
     def _sync_io(self) -> SyncIO:
         if self._io is None:
             raise _no_store()
         return self._io
 
     def __repr__(self) -> str:
-        return f"Tokens(issuer={self._core.issuer!r}, check={self._mode!r})"
+        return f"Tokens(issuer={self._core.issuer!r}, check={self._core.mode!r})"
 
 
 class AsyncTokens:
     """The asynchronous face of a `Tokens`; methods, arguments and errors are the same."""
 
-    __slots__ = ("_io", "_tokens")
+    __slots__ = ("_core", "_io", "_tokens")
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, core: flow.Core, io: AsyncIO | None) -> None:
         self._tokens = tokens
-        store, clock = tokens._store, tokens._clock  # noqa: SLF001 - two faces of one object
-        self._io = None if store is None else AsyncIO(store.aio, clock, tokens._flights)  # noqa: SLF001
+        self._core = core
+        self._io = io
 
     @property
     def sync(self) -> Tokens:
@@ -243,7 +239,7 @@ class AsyncTokens:
     async def verify(self, token: str | bytes) -> Principal:
         """Return who an access token speaks for; see `Tokens.verify`."""
         principal = self._tokens.peek(token)
-        if not self._tokens._settled(principal):  # noqa: SLF001 - as above
+        if not flow.settled(self._core, principal):
             await flow.confirm(self._async_io(), self._core, principal)
         return principal
 
@@ -264,10 +260,6 @@ class AsyncTokens:
     async def sessions(self, subject: str) -> list[SessionInfo]:
         """List a user's live sessions; see `Tokens.sessions`."""
         return await flow.listed(self._async_io(), self._core, subject)
-
-    @property
-    def _core(self) -> flow.Core:
-        return self._tokens._core  # noqa: SLF001 - as above
 
     def _async_io(self) -> AsyncIO:
         if self._io is None:

@@ -36,7 +36,7 @@ from backendkit.tokens.errors import (
     TokenRevoked,
 )
 from backendkit.tokens.mint import LARGEST_GRANTS, Mint, check_subject, claims_of, refresh_token
-from backendkit.tokens.policy import TokenPolicy
+from backendkit.tokens.policy import CheckMode, TokenPolicy
 from backendkit.tokens.principal import Client, Grants, Principal, SessionInfo, TokenPair
 from backendkit.tokens.recent import Recent
 from backendkit.tokens.secrets import SecretRing
@@ -54,6 +54,7 @@ class Core:
     """What both faces of one `Tokens` share."""
 
     policy: TokenPolicy
+    mode: CheckMode
     issuer: str
     mint: Mint
     access: Verifier
@@ -159,7 +160,7 @@ async def confirm(io: IO, core: Core, principal: Principal) -> None:
     _learn(core, subject, epoch)
     if principal.epoch < epoch:
         revoked(core, "epoch")
-    if core.policy.check == "session" and not (live and sid):
+    if core.mode == "session" and not (live and sid):
         revoked(core, "session")
 
 
@@ -198,13 +199,15 @@ async def listed(io: IO, core: Core, subject: str) -> list[SessionInfo]:
     ]  # fmt: skip
 
 
-def known(core: Core, principal: Principal) -> bool:
-    """Tell whether a token passes by what this process knows of its user; False: the store must be asked.
+def settled(core: Core, principal: Principal) -> bool:
+    """Tell whether a token passes by what this process knows; False: the store must be asked.
 
     Raises:
         TokenRevoked: the user's epoch is known to be past the token's.
     """
-    found = core.epochs.get(principal.subject)
+    if core.mode == "stateless":
+        return True
+    found = core.epochs.get(principal.subject) if core.mode == "epoch" else None
     if found is None:
         return False
     if principal.epoch < found[0]:

@@ -25,7 +25,9 @@ class Oracle:
     families: dict[str, Family] = field(default_factory=dict)
 
     def login(self, sid: str, now: int) -> None:
-        """Begin a session."""
+        """Begin a session, and forget those that have ended."""
+        live = self.live(now)
+        self.families = {name: f for name, f in self.families.items() if name in live}
         self.families[sid] = Family(1, now, now + self.absolute)
 
     def refresh(self, sid: str, generation: int, now: int) -> Outcome:

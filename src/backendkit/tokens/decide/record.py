@@ -67,7 +67,7 @@ def end(key: bytes, sid: bytes, ttl: int) -> Operation[bool]:
 
 def end_all(key: bytes, digest: bytes, ttl: int) -> Operation[tuple[int, int]]:
     """Return the operation that ends all sessions of a user; gives the new epoch and their number."""
-    args = [b"e:" + digest, digest, ttl]
+    args: list[Item] = [b"e:" + digest, digest, ttl]
     return Operation(END_ALL, (key,), args, lambda r: (cast("int", r[0]), cast("int", r[1])))
 
 
