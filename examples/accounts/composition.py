@@ -9,8 +9,10 @@ from typing import Self
 
 from backendkit.kit import Kit
 from examples.accounts.domain.accounts import Accounts
+from examples.accounts.domain.scoring import Scoring
 from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
+from examples.accounts.upstream.scores import HttpScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,15 @@ class Services:
         kit: the library's features, as `BACKENDKIT_*` sets them up.
         storage: where everything is kept.
         accounts: users, and the rules about them.
+        scores: the service that keeps scores.
+        scoring: how users stand with it.
     """
 
     kit: Kit
     storage: SqlStorage
     accounts: Accounts
+    scores: HttpScores
+    scoring: Scoring
 
     @classmethod
     def from_env(cls) -> Self:
@@ -36,8 +42,12 @@ class Services:
     def build(cls, settings: Settings, kit: Kit) -> Self:
         """Put the parts together."""
         storage = SqlStorage(settings.database_url)
-        return cls(kit=kit, storage=storage, accounts=Accounts(storage))
+        kit.health.add("database", storage.ping)
+        accounts, scores = Accounts(storage), HttpScores(settings.scores_url)
+        scoring = Scoring(accounts, scores)
+        return cls(kit=kit, storage=storage, accounts=accounts, scores=scores, scoring=scoring)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database and of the other service."""
         self.storage.close()
+        self.scores.close()

@@ -10,8 +10,10 @@ class Settings(BaseSettings):
     Attributes:
         database_url: where accounts are kept, in SQLAlchemy's notation. May hold a password, so it has no place
             in a repr.
+        scores_url: the service that keeps the scores.
     """
 
     model_config = SettingsConfigDict(env_prefix="ACCOUNTS_", env_file=".env", extra="ignore")
 
     database_url: str = Field(default="sqlite:///accounts.sqlite3", repr=False)
+    scores_url: str = "http://127.0.0.1:9"

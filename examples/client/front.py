@@ -10,6 +10,7 @@ import httpx
 from examples.client.server import Server
 
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 REQUEST_ID = "x-request-id"
 NO_ANSWER = 0
 

@@ -5,10 +5,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from examples.client.front import NO_ANSWER, REQUEST_ID, Answer
+from examples.client.front import NO_ANSWER, PROBLEM, REQUEST_ID, Answer
 
 ANY: Final = re.compile(r"(?s).*")
 """Expect a value, whichever."""
+
+PROBES = ("/healthz", "/readyz")
+"""What these answer is for machines, and has a shape of its own."""
 
 OF_THE_SERVER = frozenset({"connection", "date", "keep-alive", "server", "transfer-encoding"})
 """Headers that uvicorn and gunicorn add, each in its way; the application has no say in them."""
@@ -52,7 +55,10 @@ def broken_promises(answer: Answer) -> Iterator[str]:
         return
     if not answer.request_id:
         yield f"header.{REQUEST_ID}: every answer carries one, this one does not"
-    if answer.status < 400 or not answer.body:
+    if answer.status < 400 or not answer.body or answer.path in PROBES:
+        return
+    if answer.headers.get("content-type") == PROBLEM:
+        yield from mismatches({**_PROBLEM, "status": answer.status}, answer.data, "body")
         return
     envelope = {
         "code": re.compile(r"[A-Z][A-Z0-9_]*"),
@@ -66,7 +72,7 @@ def broken_promises(answer: Answer) -> Iterator[str]:
 def masked(answer: Answer) -> str:
     """Return an answer as text in which what must differ from request to request is hidden."""
     headers = [
-        f"{name}: {_settled(name, value)}"
+        f"{name}: {_settled(name, value, answer.body)}"
         for name, value in sorted(answer.headers.items())
         if name not in OF_THE_SERVER
     ]
@@ -75,7 +81,7 @@ def masked(answer: Answer) -> str:
     if answer.request_id:
         text = text.replace(answer.request_id, "<request id>")
         text = _URN.sub("<request id>", text)
-    return _MOMENT.sub("<time>", text)
+    return _DURATION.sub("<ms>", _MOMENT.sub("<time>", text))
 
 
 def difference(name: str, answers: list[Answer], other: str, others: list[Answer]) -> list[str]:
@@ -87,8 +93,13 @@ def difference(name: str, answers: list[Answer], other: str, others: list[Answer
     )
 
 
-def _settled(name: str, value: str) -> str:
-    """Leave out of an `Allow` what is each framework's own: Flask answers HEAD and OPTIONS unasked, FastAPI refuses."""
+def _settled(name: str, value: str, body: bytes) -> str:
+    """Leave the length of a body with a duration in it out, for it goes with the duration.
+
+    Leave out of an `Allow` what is each framework's own: Flask answers HEAD and OPTIONS unasked, FastAPI refuses.
+    """
+    if name == "content-length" and b'"durationMs":' in body:
+        return "<length>"
     if name != "allow":
         return value
     methods = {method.strip() for method in value.split(",")}
@@ -96,5 +107,13 @@ def _settled(name: str, value: str) -> str:
 
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_DURATION = re.compile(r'(?<="durationMs":)[0-9.]+')
+_PROBLEM = {
+    "type": re.compile(r"urn:error:[A-Z0-9_]+"),
+    "title": re.compile(r".+"),
+    "detail": re.compile(r".+"),
+    "instance": re.compile(r".+"),
+    "code": re.compile(r"[A-Z][A-Z0-9_]*"),
+}
 _URN = re.compile(r"urn:uuid:[0-9a-f-]{36}")
 """How a problem (RFC 9457) spells a request id that is a UUID."""

@@ -21,10 +21,12 @@ class Played:
     Attributes:
         answers: what the front answered.
         faults: how that differs from what it should be; empty if all is well.
+        beside: what else is worth a line in the transcript, like a record of the server's log.
     """
 
     answers: list[Answer]
     faults: list[str]
+    beside: list[str] = field(default_factory=list)
 
 
 class Scene(Protocol):

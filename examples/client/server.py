@@ -1,5 +1,6 @@
 """A front's server as a process of its own: started, asked until it answers, and ended whatever happens."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -102,6 +103,11 @@ class Server:
     def tail(self) -> str:
         """Return the last lines that the server wrote."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what the server has logged as JSON, in order."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def stop(self) -> None:
         """Ask the process to end; if it does not, or nobody can wait, end its group."""

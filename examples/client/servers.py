@@ -1,15 +1,17 @@
 """The fronts behind real servers, each on a free port of the loopback and with a database of its own."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import httpx
 
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
+from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
 ANSWERED_WITHIN_S = 10.0
@@ -29,21 +31,28 @@ PLANS = (
         (
             *("-m", "gunicorn", "examples.accounts.fronts.flask_app:create_app()"),
             *("--workers", "2", "--threads", "4", "--bind", "127.0.0.1:{port}"),
-            # It would be put into the user's home, and left there.
-            "--no-control-socket",
+            *("--config", "python:examples.accounts.fronts.gunicorn_conf"),
         ),
     ),
 )
 
 
 @contextmanager
-def running(plans: Sequence[Plan] = PLANS) -> Iterator[list[Front]]:
-    """Start a front for each plan and wait until all answer; end all of them, and leave no file, whatever happens."""
+def running(
+    plans: Sequence[Plan] = PLANS, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[list[Front]]:
+    """Start a front for each plan and wait until all answer; end all of them, and leave no file, whatever happens.
+
+    Args:
+        plans: what to start.
+        settings: variables that set the service up, beside those that follow from where it runs.
+    """
     with ExitStack() as stack:
+        given = {"ACCOUNTS_SCORES_URL": stack.enter_context(scores_service()), **settings}
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
         servers = []
         for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
-            servers.append(_start(plan, port, house / plan.name))
+            servers.append(_start(plan, port, house / plan.name, given))
             stack.callback(servers[-1].stop)
         fronts = []
         for server in servers:
@@ -53,11 +62,11 @@ def running(plans: Sequence[Plan] = PLANS) -> Iterator[list[Front]]:
         yield fronts
 
 
-def _start(plan: Plan, port: int, room: Path) -> Server:
+def _start(plan: Plan, port: int, room: Path, settings: Mapping[str, str]) -> Server:
     room.mkdir()
     database = f"sqlite:///{room / 'accounts.sqlite3'}"
     migrate(database)
-    return Server.start(plan, port, room, {"ACCOUNTS_DATABASE_URL": database})
+    return Server.start(plan, port, room, {"ACCOUNTS_DATABASE_URL": database, **settings})
 
 
 def _client(url: str) -> httpx.Client:

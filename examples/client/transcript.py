@@ -12,8 +12,8 @@ from examples.client.scene import Played, Scene
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 NAME_COLUMN = 9
-STATUS_COLUMN = 15
-ID_COLUMN = 34
+STATUS_COLUMN = 18
+ID_COLUMN = 38
 NARROWEST = 100
 
 
@@ -57,6 +57,8 @@ class Transcript:
     def _answers(self, name: str, part: Played, remark: str = "") -> None:
         columns = f"{tally(part.answers):<{STATUS_COLUMN}}{ids(part.answers):<{ID_COLUMN}}"
         self.line(f"    {name:<{NAME_COLUMN}}{columns}{remark}".rstrip(), _colour(part.answers))
+        for line in part.beside:
+            self._cut(f"      {line}", DIM)
         for fault in part.faults:
             self.line(f"      {name}: {fault}", RED)
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Self
 
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.events import Hooks
+from backendkit.core.health import Health, ping
 from backendkit.errors import Errors
+from backendkit.logging.access import AccessLog
+from backendkit.logging.policy import AccessPolicy
 from backendkit.settings import Settings
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from backendkit.core.store import Store
 
 
@@ -29,10 +30,13 @@ class Kit:
         settings: None: the defaults; nothing is read from the environment (see `from_env`).
         store: a store to use instead of the one that the settings name.
         clock: None: the machine's.
+        errors: a registry to use instead of the one that the settings describe: with a shape, translations, classes of its own.
 
     Attributes:
         settings: as above.
         errors: the registry of errors.
+        access: writes the access line of each request.
+        health: the checks of readiness. The store's is among them where one was passed or named.
         hooks: who is told of events.
         clock: as above.
     """
@@ -43,13 +47,21 @@ class Kit:
         *,
         store: Store | None = None,
         clock: Clock | None = None,
+        errors: Errors | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.clock: Clock = clock or SystemClock()
         self.hooks = Hooks()
         http = self.settings.http
-        self.errors = Errors(format=http.error_format, docs_url=http.docs_url, clock=self.clock)
+        self.errors = errors or Errors(
+            format=http.error_format, docs_url=http.docs_url, clock=self.clock
+        )
+        pages = frozenset(path for path in (http.live_path, http.ready_path) if path)
+        self.access = AccessLog(AccessPolicy(sample=http.access_sample, exclude=pages))
+        self.health = Health(clock=self.clock, timeout=http.check_timeout)
         self._given = store
+        if store is not None or "url" in self.settings.store.model_fields_set:
+            self.health.add("store", self._reach_store)
         self._opened: Store | None = None
         self._at_exit: weakref.finalize[[], Kit] | None = None
         self._lock = threading.Lock()
@@ -117,6 +129,10 @@ class Kit:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def _reach_store(self) -> None:
+        """Raise unless the store carries out an operation; one without effect."""
+        self.store.run(ping())
 
     def _open(self) -> Store:
         from backendkit.stores import connect  # noqa: PLC0415 - an application without shared state loads no store

@@ -139,6 +139,63 @@ class HttpSettings(_Group):
         description="Template of a problem's `type`, like `https://example.com/errors/{code}`; "
         "none: `urn:error:<code>`.",
     )
+    security_headers: bool = Field(
+        default=True,
+        description="Whether responses get the security headers of an API where they have none of their own.",
+    )
+    hsts: str | None = Field(
+        default="max-age=31536000",
+        pattern=r"^[\x20-\x7e]{1,200}$",
+        description="`Strict-Transport-Security` of answers over https; none: it is not sent.",
+    )
+    access_log: bool = Field(
+        default=True, description="Whether each request gets a line of the access log."
+    )
+    access_sample: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of access lines that are kept, 0..1; errors and slow requests always are.",
+    )
+    timeout_header: str | None = Field(
+        default="X-Request-Timeout",
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="Header in which clients say how many seconds they wait; none: they are not asked.",
+    )
+    timeout: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=86_400,
+        description="Seconds, 0.001..86400, that a request may take whose client says nothing; none: no limit.",
+    )
+    longest_timeout: float = Field(
+        default=60.0,
+        ge=0.001,
+        le=86_400,
+        description="Seconds, 0.001..86400, that a client may ask for.",
+    )
+    live_path: str | None = Field(
+        default="/healthz",
+        pattern=r"^/[!-~]{0,200}$",
+        description="Where probes ask whether the process lives; none: nowhere.",
+    )
+    ready_path: str | None = Field(
+        default="/readyz",
+        pattern=r"^/[!-~]{0,200}$",
+        description="Where balancers ask whether requests should come here; none: nowhere.",
+    )
+    check_timeout: float = Field(
+        default=1.0,
+        ge=0.001,
+        le=60,
+        description="Seconds, 0.001..60, that a readiness check may take.",
+    )
+    drain: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="Seconds, 0..600, that requests are still accepted after SIGTERM, while readiness is down.",
+    )
 
 
 class Settings(BaseModel):

@@ -8,7 +8,7 @@ import sys
 
 import tests.benchmarks as package
 
-_TOOLS = {"__main__", "measure", "report"}
+_TOOLS = {"__main__", "measure", "report", "web"}
 
 
 def main(names: list[str]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -29,6 +29,14 @@ class Duel:
     theirs: Cost
     wall_ratio: float
     cpu_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """Medians of one rival in a race, and of the ratios of its CPU time to the first one's of each round."""
+
+    cost: Cost
+    ratio: float
 
 
 def cost_of(work: Callable[[int], None], calls: int) -> Cost:
@@ -63,6 +71,23 @@ def duel(
         wall_ratio=median(mine.wall / other.wall for mine, other in pairs),
         cpu_ratio=median(mine.cpu / other.cpu for mine, other in pairs),
     )
+
+
+def race(
+    rivals: Mapping[str, Callable[[int], None]], calls: int, *, rounds: int = 15
+) -> dict[str, Raced]:
+    """Measure several rivals in turn; the first one is what the others are compared with."""
+    for work in rivals.values():
+        work(max(calls // 4, 1))
+    found = [{name: cost_of(work, calls) for name, work in rivals.items()} for _ in range(rounds)]
+    first = next(iter(rivals))
+    return {
+        name: Raced(
+            _middle([one[name] for one in found]),
+            median(one[name].cpu / one[first].cpu for one in found),
+        )
+        for name in rivals
+    }
 
 
 def _middle(costs: list[Cost]) -> Cost:

@@ -74,6 +74,9 @@ def test_the_demo_succeeds_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert re.search(r"flask +1x201 7x409 +8 request ids", out)
     pids = [int(pid) for pid in re.findall(r"pid (\d+)", out)]
     assert len(pids) == 2
+    assert len(re.findall(r"its record, \S+: error: unhandled error, KeyError at", out)) == 2
+    assert re.search(r"fastapi +3x200 1x201 1x503", out)
+    assert re.search(r"flask +3x200 1x201 1x503", out)
     assert not any(map(alive, pids))
     assert list(tmp_path.iterdir()) == []
 

@@ -150,7 +150,7 @@ def test_an_unknown_error_is_written_once_and_not_told(
     log = server.stop()
     assert log.count("Traceback") == 1
     assert log.count("ValueError: hunter2") == 1
-    assert "unhandled error in GET '/boom'" in log
+    assert """unhandled error where="GET '/boom'\"""" in log
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -137,10 +137,14 @@ def in_fork(work: Callable[[], T], *, within: float = _WITHIN_S) -> T:
     os.close(writer)
     try:
         answer = _read_all(reader, time.monotonic() + within)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)  # ours until it is reaped, below
+        raise
     finally:
         os.close(reader)
-        os.kill(pid, signal.SIGKILL)  # ours until it is reaped, below
-        os.waitpid(pid, 0)
+        os.waitpid(
+            pid, 0
+        )  # after its answer it has nothing left to do but to save what coverage saw
     if not answer:
         raise RuntimeError("the forked child died without an answer")
     result, error = pickle.loads(answer)

@@ -91,7 +91,7 @@ def test_a_timestamp_moves_with_the_clock() -> None:
 
 def test_a_problem_has_the_members_of_rfc_9457(errors: Errors) -> None:
     """Type, title, status, detail, instance; code and errors as extensions."""
-    rid = "0123456789abcdef0123456789abcdef"
+    rid = "01234567-89ab-cdef-0123-456789abcdef"
     rendered = errors.render(SeatTaken(seat="12A"), "application/problem+json", rid)
     assert dict(rendered.headers)["Content-Type"] == "application/problem+json"
     assert body(rendered) == {
@@ -228,10 +228,31 @@ def test_codes_are_unique(errors: Errors) -> None:
     class Twin(NotFound):
         code = "SEAT_TAKEN"
 
+    errors.adopt(SeatTaken)
     with pytest.raises(InvalidArgument, match=r"Twin must be unique.*SeatTaken has it"):
         errors.adopt(Twin)
     with pytest.raises(InvalidArgument, match="Twin"):
-        Errors(Twin)
+        Errors(SeatTaken, Twin)
+    Errors(Twin)
+
+
+def test_a_clash_of_codes_that_shows_late_is_warned_of_once_and_fails_nothing(
+    errors: Errors, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two applications in one process may use one code; each registry knows what it has told."""
+
+    class Other(NotFound):
+        code = "SEAT_TAKEN"
+
+    for _ in range(2):
+        assert errors.render(SeatTaken(seat="1")).status == 409
+        assert errors.render(Other()).status == 404
+    assert [r.getMessage() for r in caplog.records if "Other must be unique" in r.getMessage()]
+    assert len(caplog.records) == 1
+    beside = Errors()
+    assert beside.render(Other()).status == 404
+    assert errors.kinds["SEAT_TAKEN"] is SeatTaken
+    assert beside.kinds["SEAT_TAKEN"] is Other
 
 
 def test_a_class_without_a_code_shares_its_parents() -> None:

@@ -1,10 +1,12 @@
 """The example's two fronts, in process: every scene of the demo, and what scenes would be tedious for."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openapi_spec_validator import validate
 
 from backendkit.kit import Kit
 from examples.accounts.composition import Services
@@ -17,24 +19,26 @@ from examples.client.match import difference
 from examples.client.play import perform
 from examples.client.scene import Section
 from examples.client.scenes import SECTIONS
+from examples.client.scores_service import scores_service
 from examples.client.transcript import Transcript
 
 
 @pytest.fixture
 def fronts(tmp_path: Path) -> Iterator[list[Front]]:
     """Both fronts, each with a database of its own."""
-    on_fastapi, on_flask = (services(tmp_path / name) for name in ("fastapi", "flask"))
-    yield [
-        asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
-        wsgi_front("flask", flask_app.create_app(on_flask)),
-    ]
-    on_fastapi.close()
-    on_flask.close()
+    with scores_service() as scores:
+        on_fastapi, on_flask = (services(tmp_path / n, scores) for n in ("fastapi", "flask"))
+        yield [
+            asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
+            wsgi_front("flask", flask_app.create_app(on_flask)),
+        ]
+        on_fastapi.close()
+        on_flask.close()
 
 
-def services(file: Path) -> Services:
+def services(file: Path, scores: str) -> Services:
     """The service on a new database in `file`."""
-    settings = Settings(database_url=f"sqlite:///{file}")
+    settings = Settings(database_url=f"sqlite:///{file}", scores_url=scores)
     migrate(settings.database_url)
     return Services.build(settings, Kit())
 
@@ -123,3 +127,15 @@ def test_the_openapi_document_names_the_shapes(fronts: list[Front]) -> None:
         "name",
         "createdAt",
     }
+
+
+def test_the_openapi_document_names_the_errors(fronts: list[Front]) -> None:
+    """Valid, each of its errors in our shapes, each route's own codes among them."""
+    document = fronts[0].client.get("/openapi.json").json()
+
+    validate(document)
+    text = json.dumps(document)
+    assert "HTTPValidationError" not in text
+    register = document["paths"]["/users"]["post"]["responses"]
+    assert set(register) == {"201", "400", "409", "415", "422", "default"}
+    assert '"enum": ["EMAIL_TAKEN"]' in json.dumps(register["409"])

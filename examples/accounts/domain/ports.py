@@ -1,4 +1,7 @@
-"""What the domain asks of a storage; `examples.accounts.storage` answers with SQLAlchemy."""
+"""What the domain asks of others.
+
+Of a storage: `examples.accounts.storage` answers with SQLAlchemy. Of another service: `examples.accounts.upstream`.
+"""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -40,4 +43,17 @@ class Storage(Protocol):
 
     def unit(self) -> AbstractContextManager[UnitOfWork]:
         """Open a unit of work: all of its changes are kept when the block ends, none if it raises."""
+        ...
+
+
+class Scores(Protocol):
+    """Who keeps scores, by name."""
+
+    def of(self, name: str) -> int:
+        """Return the score of whoever has this name.
+
+        Raises:
+            UpstreamError: it has failed.
+            UpstreamTimeout: it has not answered in time.
+        """
         ...

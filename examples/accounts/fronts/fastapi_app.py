@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import backendkit.fastapi
+from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.fastapi_routes.scores import scores_router
 from examples.accounts.fronts.fastapi_routes.users import users_router
 
 
@@ -16,6 +18,8 @@ def create_app(services: Services | None = None) -> FastAPI:
     Args:
         services: what it is made of, which then stays the caller's to close; None builds it from the environment.
     """
+    if services is None:
+        configure_logging(server_access=False)  # the kit writes better ones
     parts = services or Services.from_env()
 
     @asynccontextmanager
@@ -28,4 +32,5 @@ def create_app(services: Services | None = None) -> FastAPI:
     app = FastAPI(title="Accounts", lifespan=lifespan, redirect_slashes=False)
     backendkit.fastapi.install(app, parts.kit)
     app.include_router(users_router(parts.accounts))
+    app.include_router(scores_router(parts.scoring))
     return app

@@ -3,7 +3,9 @@
 from flask import Flask
 
 import backendkit.flask
+from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.flask_routes.scores import scores_blueprint
 from examples.accounts.fronts.flask_routes.users import users_blueprint
 
 
@@ -13,8 +15,11 @@ def create_app(services: Services | None = None) -> Flask:
     Args:
         services: what it is made of; None builds it from the environment, for as long as the process lives.
     """
+    if services is None:
+        configure_logging(server_access=False)  # the kit writes better ones
     parts = services or Services.from_env()
     app = Flask("accounts")
     backendkit.flask.install(app, parts.kit)
     app.register_blueprint(users_blueprint(parts.accounts))
+    app.register_blueprint(scores_blueprint(parts.scoring))
     return app

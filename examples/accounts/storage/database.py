@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.orm import Session
 
 from examples.accounts.storage.users import INSERTS, SqlUsers
@@ -38,6 +38,15 @@ class SqlStorage:
         """Open a unit of work: all of its changes are kept when the block ends, none if it raises."""
         with Session(self.engine) as session, session.begin():
             yield SqlUnitOfWork(session)
+
+    def ping(self) -> None:
+        """Ask the database for nothing: whether it can be reached at all.
+
+        Raises:
+            SQLAlchemyError: it cannot.
+        """
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
         """Close the connections that no unit of work holds; the next unit opens new ones."""

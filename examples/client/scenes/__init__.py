@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from examples.client.scene import Section
-from examples.client.scenes import refusals, users
+from examples.client.scenes import failures, leaving, refusals, users
 
-SECTIONS: Sequence[Section] = (users.SECTION, refusals.SECTION)
+SECTIONS: Sequence[Section] = (users.SECTION, refusals.SECTION, failures.SECTION, leaving.SECTION)
 """All of them, in the order they are played; `users` comes first, for it counts on an empty database."""

@@ -42,8 +42,10 @@ def duration_us(
     """
     if isinstance(value, timedelta):
         us = value // timedelta(microseconds=1)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        us = round(value * SECOND_US)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        us = value * SECOND_US
+    elif isinstance(value, float) and math.isfinite(value):
+        us = round(min(max(value, -_FAR_S), _FAR_S) * SECOND_US)
     else:
         raise InvalidArgument(argument, "must be a timedelta or finite seconds", value)
     if not least_us <= us <= most_us:
@@ -63,3 +65,7 @@ def name(argument: str, value: object, *, most: int = 128) -> str:
     if not 1 <= len(value) <= most:
         raise InvalidArgument(argument, f"must be 1..{most} characters long", value)
     return value
+
+
+_FAR_S = 1e12
+"""Seconds beyond any bound; a float that is much larger would overflow on its way to microseconds."""

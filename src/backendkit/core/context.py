@@ -9,6 +9,7 @@ a stretch of code is bound lexically, by `bound`, and ends with it. Deadlines ne
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -23,14 +24,31 @@ class Request:
         id: its identifier, `[A-Za-z0-9._-]{1,128}`.
         fields: what `bind` added; read it, and write through `bind`.
         ended: whether it is over and its fields are frozen.
+        deadline_us: the moment, on the monotonic clock, by which it must be answered; None: no limit.
+        outgoing: what the application wants of the frame's response headers, see `http.security`; None: the usual.
     """
 
-    __slots__ = ("ended", "fields", "id")
+    __slots__ = ("_lock", "deadline_us", "ended", "fields", "id", "outgoing")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.fields: dict[str, Any] = {}
         self.ended = False
+        self.deadline_us: int | None = None
+        self.outgoing: Any = None
+        self._lock = threading.Lock()
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Add fields, unless it has ended. Of two threads that do so at once, neither loses any."""
+        with self._lock:
+            if not self.ended:
+                # A new dict each time: readers in other threads never see one that changes under them.
+                self.fields = {**self.fields, **fields}
+
+    def end(self) -> None:
+        """Freeze the fields."""
+        with self._lock:
+            self.ended = True
 
 
 def enter(request: Request) -> Token[Request | None]:
@@ -40,7 +58,7 @@ def enter(request: Request) -> Token[Request | None]:
 
 def leave(request: Request, token: Token[Request | None]) -> None:
     """End `request` and restore what was current before it."""
-    request.ended = True
+    request.end()
     suspend(request, token)
 
 
@@ -56,6 +74,21 @@ def suspend(request: Request, token: Token[Request | None]) -> None:
     except ValueError:
         if _request.get() is request:
             _request.set(None)
+
+
+def detach() -> None:
+    """Go on, in this context, as work that is shared or outlives its request.
+
+    Records still tell the request's id and fields as they are now. What is bound from here on is nobody's, and the
+    request's deadline does not hold.
+    """
+    request = _request.get()
+    if request is not None:
+        shadow = Request(request.id)
+        shadow.fields = request.fields
+        shadow.ended = True
+        _request.set(shadow)
+    _deadline.set(None)
 
 
 def current() -> Request | None:
@@ -75,9 +108,8 @@ def bind(**fields: Any) -> None:
     Outside a request, and once it has ended, this does nothing.
     """
     request = _request.get()
-    if request is not None and not request.ended:
-        # A new dict each time: readers in other threads never see one that changes under them.
-        request.fields = {**request.fields, **fields}
+    if request is not None:
+        request.add(fields)
 
 
 @contextmanager
@@ -101,13 +133,16 @@ def fields() -> dict[str, Any]:
 
 def deadline_us() -> int | None:
     """Return the moment, on the monotonic clock, by which the work at hand must end; None: no limit."""
-    return _deadline.get()
+    lexical, request = _deadline.get(), _request.get()
+    if request is None or request.deadline_us is None or request.ended:
+        return lexical
+    return request.deadline_us if lexical is None else min(lexical, request.deadline_us)
 
 
 @contextmanager
 def until(mono_us: int) -> Generator[int]:
     """Set a deadline for a block of code, or keep the one in force where that is earlier; yields the one that holds."""
-    outer = _deadline.get()
+    outer = deadline_us()
     effective = mono_us if outer is None else min(mono_us, outer)
     token = _deadline.set(effective)
     try:

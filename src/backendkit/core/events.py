@@ -27,11 +27,10 @@ Hook: TypeAlias = Callable[[Event], object]
 class Hooks:
     """The hooks of one emitter, or several that share them. Safe to use from any thread."""
 
-    __slots__ = ("_hooks", "_lock", "_reported")
+    __slots__ = ("_hooks", "_lock")
 
     def __init__(self) -> None:
-        self._hooks: tuple[tuple[Hook, tuple[type[Event], ...]], ...] = ()
-        self._reported: set[Hook] = set()
+        self._hooks: tuple[_Entry, ...] = ()
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
@@ -40,7 +39,7 @@ class Hooks:
 
     def add(self, hook: Hook, *kinds: type[Event]) -> Callable[[], None]:
         """Call `hook` with every event, or only with those of `kinds`; return a function that ends it."""
-        entry = (hook, kinds or (Event,))
+        entry = _Entry(hook, kinds or (Event,))
         with self._lock:
             self._hooks = (*self._hooks, entry)
 
@@ -52,20 +51,30 @@ class Hooks:
 
     def emit(self, event: Event) -> None:
         """Tell every hook that asked for this kind, in the order they were added. Never raises an `Exception`."""
-        for hook, kinds in self._hooks:
-            if isinstance(event, kinds):
+        for entry in self._hooks:
+            if isinstance(event, entry.kinds):
                 try:
-                    hook(event)
+                    entry.hook(event)
                 except Exception:  # noqa: BLE001 - a hook never fails the work that emitted
-                    self._report(hook, event)
+                    self._report(entry, event)
 
-    def _report(self, hook: Hook, event: Event) -> None:
+    def _report(self, entry: _Entry, event: Event) -> None:
         with self._lock:
-            if hook in self._reported:
-                return
-            self._reported.add(hook)
-        logging.getLogger("backendkit.events").warning(
-            "an event hook raised on %s; further errors of it are not reported",
-            type(event).__name__,
-            exc_info=sys.exc_info(),
-        )
+            reported, entry.reported = entry.reported, True
+        if not reported:
+            logging.getLogger("backendkit.events").warning(
+                "an event hook raised on %s; further errors of it are not reported",
+                type(event).__name__,
+                exc_info=sys.exc_info(),
+            )
+
+
+class _Entry:
+    """A hook, and whether it has raised; hooks themselves need not be hashable."""
+
+    __slots__ = ("hook", "kinds", "reported")
+
+    def __init__(self, hook: Hook, kinds: tuple[type[Event], ...]) -> None:
+        self.hook = hook
+        self.kinds = kinds
+        self.reported = False

@@ -4,10 +4,11 @@ The first to ask for a key leads; whoever asks before it lands gets the same out
 in its own thread. An asynchronous one loads in a task of its own, which survives the first caller's
 cancellation. A flight knows its leader's thread and loop:
 
-- a synchronous caller never waits for a task of the event loop that it blocks, nor for a load of its own thread
-  further up the stack: it loads for itself;
+- a synchronous caller never waits for a task of the event loop that it blocks, or that its thread would have to run;
+- nobody waits for a load of a caller that blocks further up the stack of the same thread: whoever would, loads for
+  itself;
 - an asynchronous caller waits on a future of its own loop;
-- every wait is bounded: after `longest_wait_us` the caller loads for itself.
+- every wait is bounded: after `longest_wait_us` the caller loads for itself, and later callers begin a new flight.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from backendkit.core.clock import SECOND_US
+from backendkit.core.context import detach
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.outcome import Error, Outcome
 
@@ -58,7 +61,10 @@ class Flights:
         flight, leads = self._board(key)
         if leads:
             return self._lead(key, flight, load)
-        if flight.led_from_here() or not flight.landed.wait(self._longest_wait):
+        if flight.led_from_here():
+            return load()
+        if not flight.landed.wait(self._longest_wait):
+            self._forget(key, flight)
             return load()
         return cast("Outcome[T]", flight.outcome)
 
@@ -67,19 +73,36 @@ class Flights:
     ) -> Outcome[T]:
         """Lead in a task of its own, or suspend until the leader lands."""
         flight, leads = self._board(key)
-        waiter = flight.waiter()
         if leads:
-            # A context of its own: what the load binds must not show in whichever request came first.
-            task = asyncio.get_running_loop().create_task(
-                self._lead_async(key, flight, load()), context=contextvars.copy_context()
-            )
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._take_off(key, flight, load)
+        elif flight.blocked_from_here():
+            return await load()
+        waiter = flight.waiter()
         try:
             async with asyncio.timeout(None if leads else self._longest_wait):
                 return cast("Outcome[T]", await waiter)
         except TimeoutError:
+            self._forget(key, flight)
             return await load()
+
+    def _take_off(
+        self, key: object, flight: _Flight, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
+    ) -> None:
+        """Lead in a task of its own, in a copy of the first caller's context that is detached from its request."""
+        flight.in_task = True
+        own = contextvars.copy_context()
+        own.run(detach)
+        task = asyncio.get_running_loop().create_task(
+            self._lead_async(key, flight, load), context=own
+        )
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            # A task that is cancelled before its first step runs nothing of its coroutine.
+            self._land(key, flight, _interrupted())
+
+        task.add_done_callback(ended)
 
     def _board(self, key: object) -> tuple[_Flight, bool]:
         with self._lock:
@@ -90,45 +113,60 @@ class Flights:
             return flight, True
 
     def _lead(self, key: object, flight: _Flight, load: Callable[[], Outcome[T]]) -> Outcome[T]:
-        outcome: Outcome[T] = Error(RuntimeError("the load was interrupted"))
+        outcome: Outcome[T] = _interrupted()
         try:
             outcome = load()
-            return outcome
+        except Exception as error:
+            outcome = Error(error)
+            raise
         finally:
             self._land(key, flight, outcome)
+        return outcome
 
     async def _lead_async(
-        self, key: object, flight: _Flight, load: Coroutine[Any, Any, Outcome[T]]
+        self, key: object, flight: _Flight, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
     ) -> None:
-        outcome: Outcome[T] = Error(RuntimeError("the load was interrupted"))
+        outcome: Outcome[T] = _interrupted()
         try:
-            outcome = await load
+            outcome = await load()
+        except Exception as error:  # noqa: BLE001 - whoever shares the load is told; the task has nobody else to tell
+            outcome = Error(error)
         finally:
             self._land(key, flight, outcome)
 
     def _land(self, key: object, flight: _Flight, outcome: Outcome[Any]) -> None:
+        self._forget(key, flight)
+        flight.land(outcome)
+
+    def _forget(self, key: object, flight: _Flight) -> None:
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
-        flight.land(outcome)
 
 
 class _Flight:
     """One load and those who wait for it."""
 
-    __slots__ = ("_lock", "_loop", "_thread", "_waiters", "landed", "outcome")
+    __slots__ = ("_lock", "_loop", "_thread", "_waiters", "in_task", "landed", "outcome")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread = threading.get_ident()
         self._loop = _running_loop()
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Outcome[Any]]]] = []
+        self.in_task = False
         self.landed = threading.Event()
         self.outcome: Outcome[Any] | None = None
 
     def led_from_here(self) -> bool:
         """Whether waiting here, blocking, would keep the leader itself from going on."""
-        return self._thread == threading.get_ident() and self._loop in (None, _running_loop())
+        return self._thread == threading.get_ident() or (
+            self._loop is not None and self._loop is _running_loop()
+        )
+
+    def blocked_from_here(self) -> bool:
+        """Whether the leader is a caller that blocks, further up the stack of this thread."""
+        return self._thread == threading.get_ident() and not self.in_task
 
     def waiter(self) -> asyncio.Future[Outcome[Any]]:
         """Return a future of the running loop that gets the outcome; its cancellation harms nobody else."""
@@ -143,6 +181,8 @@ class _Flight:
 
     def land(self, outcome: Outcome[Any]) -> None:
         with self._lock:
+            if self.outcome is not None:
+                return
             self.outcome = outcome
             waiters, self._waiters = self._waiters, []
         self.landed.set()
@@ -150,8 +190,13 @@ class _Flight:
         for loop, future in waiters:
             if loop is here:
                 _give(future, outcome)
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(_give, future, outcome)
+            else:
+                with suppress(RuntimeError):  # the loop has been closed, and nobody waits there
+                    loop.call_soon_threadsafe(_give, future, outcome)
+
+
+def _interrupted() -> Error:
+    return Error(RuntimeError("the load was interrupted"))
 
 
 def _give(future: asyncio.Future[Outcome[Any]], outcome: Outcome[Any]) -> None:

@@ -18,14 +18,14 @@ Part: TypeAlias = str | bytes | int
 """A piece of a key. Text and its UTF-8 bytes are the same key, and so are a number and its decimal digits."""
 
 LONGEST_PART = 256
-"""Bytes; what is longer, or binary beyond that once escaped, stands as its BLAKE2b-160 digest."""
+"""Bytes; what is longer once escaped stands as its BLAKE2b-160 digest."""
 
 
 class KeySpace:
     """Builds the keys of one feature.
 
     Args:
-        feature: letters, like `"ratelimit"`.
+        feature: letters, like `"ratelimit"`; no dot, so that it ends where the version begins.
         version: of the stored schema, from 1.
         kind: the algorithm or sort of record, like `"log"`.
         namespace: separates applications that share a server.
@@ -38,6 +38,8 @@ class KeySpace:
         for argument, value in (("feature", feature), ("kind", kind), ("namespace", namespace)):
             if not _PLAIN.fullmatch(checks.name(argument, value).encode()):
                 raise InvalidArgument(argument, "must be of letters, digits and . _ - only", value)
+        if "." in feature:
+            raise InvalidArgument("feature", "must have no dot", feature)
         self._prefix = f"{namespace}:{feature}.{version}.{kind}:".encode()
         self._head = self._prefix + b"{"
 
@@ -50,7 +52,7 @@ class KeySpace:
 
         Cost: about a microsecond for short parts.
         """
-        if not tag or (len(tag) == 1 and tag[0] in _EMPTY):
+        if not tag or (len(tag) == 1 and not tag[0] and tag[0] != 0):
             raise InvalidArgument("key", "must have at least one character", tag)
         inside = escape(tag[0]) if len(tag) == 1 else b"/".join(map(escape, tag))
         if not of:
@@ -66,17 +68,15 @@ def escape(part: Part) -> bytes:
         raw = b"%d" % part
     else:
         raw = part
-    if len(raw) > LONGEST_PART:
+    escaped = raw if _PLAIN.fullmatch(raw) else _SPECIAL.sub(_percent, raw)
+    if len(escaped) > LONGEST_PART:
         return b"#" + blake2b(raw, digest_size=20).hexdigest().encode()
-    if _PLAIN.fullmatch(raw):
-        return raw
-    return _SPECIAL.sub(_percent, raw)
+    return escaped
 
 
 def _percent(found: re.Match[bytes]) -> bytes:
     return b"%%%02X" % found[0][0]
 
 
-_EMPTY: tuple[Part, ...] = ("", b"")
 _PLAIN = re.compile(rb"[A-Za-z0-9_.\-]*")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_.\-@+=,;!~*()\x80-\xff]")

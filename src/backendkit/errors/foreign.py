@@ -13,7 +13,7 @@ from http import HTTPStatus
 from itertools import islice
 from typing import cast
 
-from backendkit.errors.envelope import text_of
+from backendkit.errors.texts import text_of
 from backendkit.errors.tree import (
     AppError,
     BadRequest,
@@ -73,16 +73,17 @@ def phrases(status: int) -> frozenset[str]:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         return frozenset()
-    return frozenset({phrase, *_NEWER_PHRASES.get(status, ())})
+    return frozenset({phrase, *NEWER_PHRASES.get(status, ())})
 
 
 # RFC 9110 renamed these; Python keeps the old names until 3.13, frameworks use either.
-_NEWER_PHRASES = {
+NEWER_PHRASES: Mapping[int, tuple[str, ...]] = {
     413: ("Content Too Large", "Payload Too Large", "Request Entity Too Large"),
     414: ("URI Too Long", "Request-URI Too Long"),
     416: ("Range Not Satisfiable", "Requested Range Not Satisfiable"),
     422: ("Unprocessable Content", "Unprocessable Entity"),
 }
+"""Statuses of several names, the newest first."""
 
 _CLASSES: Mapping[int, type[AppError]] = {
     kind.status: kind

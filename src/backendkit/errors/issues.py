@@ -8,6 +8,7 @@ pydantic's own list, so that a type which a new release adds is noticed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 OTHER = "Invalid value"
 """What is said where anything more could repeat the input."""
@@ -113,3 +114,34 @@ ISSUES: Mapping[str, tuple[str, str]] = {
         ("INVALID_VALUE", OTHER),
     ),
 }
+
+NO_MATCH = "Matches none of the allowed types"
+NOT_AN_EMAIL = "Must be a valid email address"
+NOT_JSON = "Not valid JSON at character {offset}: {reason}"
+
+SENTENCES: Mapping[str, str] = {
+    **{sentence: code for code, sentence in ISSUES.values()},
+    NO_MATCH: "INVALID_TYPE",
+    NOT_AN_EMAIL: "INVALID_VALUE",
+    NOT_JSON: "INVALID_JSON",
+}
+"""Every sentence of ours, with its code: what translations are checked against."""
+
+
+class Issue(dict[str, str]):
+    """A line of `details` that still knows from which sentence it was made, so that it can be told in another language.
+
+    Attributes:
+        template: the sentence.
+        params: what it was filled with; never the input.
+    """
+
+    __slots__ = ("params", "template")
+
+    def __init__(self, line: Mapping[str, str], template: str, params: Mapping[str, Any]) -> None:
+        super().__init__(line)
+        self.template = template
+        self.params = params
+
+    def __reduce__(self) -> tuple[type[Issue], tuple[Any, ...]]:
+        return Issue, (dict(self), self.template, dict(self.params))

@@ -21,7 +21,7 @@ def preferred(accept: str | None, offers: Sequence[str]) -> str:
     """
     if not accept or len(accept) > LONGEST_ACCEPT:
         return offers[0]
-    ranges = dict(_range(part) for part in accept.lower().split(","))
+    ranges = dict(weighed(part) for part in accept.lower().split(","))
     best, best_quality = offers[0], 0.0
     for offer in offers:
         quality = _quality(offer, ranges)
@@ -30,15 +30,11 @@ def preferred(accept: str | None, offers: Sequence[str]) -> str:
     return best
 
 
-def _quality(offer: str, ranges: dict[str, float]) -> float:
-    kind = offer.partition("/")[0]
-    for name in (offer, f"{kind}/*", "*/*"):
-        if name in ranges:
-            return ranges[name]
-    return 0.0
+def weighed(part: str) -> tuple[str, float]:
+    """Return one element of an `Accept...` header, in lower case, and its quality: `de;q=0.5` is `("de", 0.5)`.
 
-
-def _range(part: str) -> tuple[str, float]:
+    A quality that cannot be read counts as "not acceptable".
+    """
     name, *params = part.split(";")
     quality = 1.0
     for param in params:
@@ -46,6 +42,14 @@ def _range(part: str) -> tuple[str, float]:
         if key.strip() == "q":
             quality = _weight(value.strip())
     return name.strip(), quality
+
+
+def _quality(offer: str, ranges: dict[str, float]) -> float:
+    kind = offer.partition("/")[0]
+    for name in (offer, f"{kind}/*", "*/*"):
+        if name in ranges:
+            return ranges[name]
+    return 0.0
 
 
 def _weight(text: str) -> float:

@@ -6,30 +6,38 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.errors import AppError, InvalidArgument, MissingExtra
-from backendkit.errors.envelope import Envelope, Format, Problem, text_of, to_bytes
+from backendkit.errors.envelope import Envelope, Format, Problem
+from backendkit.errors.groups import MOST_LEAVES, collapsed, leaves
 from backendkit.errors.negotiation import preferred
-from backendkit.errors.tree import ValidationFailed
+from backendkit.errors.texts import text_of, to_bytes
+from backendkit.errors.told import CODE, Told, attribute, headers_of, tell, tell_plainly
+
+if TYPE_CHECKING:
+    from backendkit.errors.catalogue import Catalogue
+    from backendkit.errors.messages import Catalogues, Messages
+    from backendkit.errors.shapes import Shape
 
 ErrorFormat: TypeAlias = Literal["auto", "envelope", "problem"]
 """`auto` lets the client choose by Accept, and prefers the envelope."""
+
+logger = logging.getLogger("backendkit.errors")
+
+_LIBRARY = "backendkit."
 
 E = TypeVar("E", bound=BaseException)
 
 Target: TypeAlias = "type[AppError] | Callable[[E], AppError | None]"
 """What a foreign exception becomes: a class, or a function's result; None: it stays unknown."""
-
-MOST_LEAVES = 100
-"""Exceptions of a group that are looked at."""
 
 
 class Rendered(NamedTuple):
@@ -49,15 +57,24 @@ class Rendered(NamedTuple):
 class Errors:
     """A registry of errors, safe to use from any thread.
 
+    A code is unique within one registry. The library's own classes and those that are passed are checked when it is
+    built; the application's others when they are first told, or by `adopt`: a process may hold several applications, and
+    what one calls `SEAT_TAKEN` is no business of the other. A clash that shows only then is warned of,
+    once, and fails no request.
+
     Args:
-        kinds: classes whose codes to check besides those that are already defined in a module. A class inside
-            a function is checked only if it is named here.
+        kinds: classes whose codes to check at once, besides the library's.
         format: `envelope`, `problem` (RFC 9457), or `auto`: by the request's Accept header.
-        docs_url: template of a problem's `type`, like `https://example.com/errors/{code}`; None: `urn:error:<code>`.
+        docs_url: template of a problem's `type`, like `https://example.com/errors#{code}`; None: `urn:error:<code>`.
         clock: where timestamps come from; None: the machine's.
+        shape: a body of the application's own in the envelope's place: a function, or a `Shape`.
+        params: whether the parameters of messages travel beside them, with their types; only those that the
+            message names. A `shape` decides that for itself.
+        messages: see `translate`, which takes them later as well.
 
     Raises:
-        InvalidArgument: two classes share a code, or a code is not UPPER_SNAKE, or a status not in 400..599.
+        InvalidArgument: two of `kinds` share a code, or a code is not UPPER_SNAKE, or a status not in 400..599; a shape
+            that fails on a sample; messages that do not fit.
     """
 
     __slots__ = (
@@ -65,6 +82,9 @@ class Errors:
         "_clock",
         "_codes",
         "_formats",
+        "_kinds",
+        "_messages",
+        "_noticed",
         "_rules",
         "_second",
         "_targets",
@@ -77,47 +97,80 @@ class Errors:
         format: ErrorFormat = "auto",  # noqa: A002 - the natural word, keyword-only
         docs_url: str | None = None,
         clock: Clock | None = None,
+        shape: Callable[[Told], object] | Shape | None = None,
+        params: bool = False,
+        messages: Catalogues | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
-        self._formats = _formats(format, docs_url)
+        self._formats = _formats(
+            format, _first(shape, params=params), Problem(docs_url, params=params)
+        )
         self._vary = (("Vary", "Accept"),) if len(self._formats) > 1 else ()
         self._accepted: dict[str | None, Format] = {}
         self._second: tuple[int, str] = (-1, "")
+        self._messages: Messages | None = None
         self._targets: dict[type[BaseException], Callable[[Any], AppError | None]] = {
             AppError: _itself,
             # The calling code is wrong, or the installation: nothing that a client did or could mend.
             InvalidArgument: _unknown,
             MissingExtra: _unknown,
-            ExceptionGroup: self._collapse,
+            BaseExceptionGroup: self._collapse,
         }
         self._rules: dict[type[BaseException], Callable[[Any], AppError | None]] = {}
         self._codes: dict[str, str] = {}
-        self.adopt(*_defined(AppError), *kinds)
+        self._kinds: dict[str, type[AppError]] = {}
+        self._noticed: WeakSet[type[BaseException]] = WeakSet()
+        own = (kind for kind in defined() if kind.__module__.startswith(_LIBRARY))
+        self.adopt(AppError, *own, *kinds)
+        if messages is not None:
+            self.translate(messages)
 
     @property
     def codes(self) -> MappingProxyType[str, str]:
         """The codes in use, each with the class that has it, as `module.QualifiedName`; read-only."""
         return MappingProxyType(self._codes)
 
+    @property
+    def kinds(self) -> MappingProxyType[str, type[AppError]]:
+        """The classes by code; read-only."""
+        return MappingProxyType(self._kinds)
+
     def adopt(self, *kinds: type[AppError]) -> None:
-        """Check `kinds` and take their codes in; without any, those defined since.
+        """Check `kinds` and take their codes in; without any, all that are defined by now and clash with none.
 
         A class of the same module and qualified name replaces the earlier one, as a reload makes them. A
         class without a `code` of its own shares its parent's.
 
         Raises:
-            InvalidArgument: see the class.
+            InvalidArgument: one of `kinds` shares a code, or its code or status is wrong.
         """
-        for kind in kinds or tuple(_defined(AppError)):
-            _check(kind)
-            name = f"{kind.__module__}.{kind.__qualname__}"
-            if "code" not in vars(kind):
-                continue
-            other = self._codes.setdefault(kind.code, name)
-            if other != name:
-                raise InvalidArgument(
-                    f"code of {name}", f"must be unique, and {other} has it", kind.code
-                )
+        for kind in kinds:
+            self._take(kind)
+        if not kinds:
+            for kind in defined():
+                self._notice(kind)
+
+    def _take(self, kind: type[AppError]) -> None:
+        _check(kind)
+        if "code" not in vars(kind):
+            return
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        other = self._codes.setdefault(kind.code, name)
+        if other != name:
+            raise InvalidArgument(
+                f"code of {name}", f"must be unique, and {other} has it", kind.code
+            )
+        self._kinds[kind.code] = kind
+
+    def _notice(self, kind: type[BaseException]) -> None:
+        """Take in a class that turns up later; what is wrong with it is warned of, once."""
+        if not issubclass(kind, AppError) or kind in self._noticed:
+            return
+        self._noticed.add(kind)
+        try:
+            self._take(kind)
+        except Exception as error:  # noqa: BLE001 - an attribute of the class may be a property that raises
+            logger.warning("an error class was not taken into the registry: %s", error)
 
     def map(self, foreign: type[E], target: Target[E], *, replace: bool = True) -> None:
         """Have `foreign` exceptions, and subclasses without a nearer rule, told as `target`.
@@ -132,12 +185,41 @@ class Errors:
             self._targets[foreign] = _maker(target) if isinstance(target, type) else target
             self._rules = {}
 
+    def translate(self, messages: Catalogues, *, language: str = "en") -> None:
+        """Tell errors in the language that `accept_language` asks for; replaces what was given before.
+
+        Args:
+            messages: by language tag a catalogue, or the path of a JSON file with one:
+                `{"de": {"errors": {"SEAT_TAKEN": "Platz {seat} ist belegt"}, "issues": {"REQUIRED": "Fehlt"}}}`.
+                One for `language` rewords what the classes say, and may bring keys of issues of its own.
+            language: tag of the language in which the classes' messages are written, and the default.
+
+        Raises:
+            MessagesError: with everything that is wrong: codes that no class has (yet), parameters
+                that a message does not have, files that cannot be read.
+        """
+        from backendkit.errors.messages import Messages  # noqa: PLC0415 - only where it is wanted
+
+        self.adopt()
+        self._messages = Messages(messages, language, self._kinds)
+        names = ["Accept"] * (len(self._formats) > 1) + ["Accept-Language"]
+        self._vary = (("Vary", ", ".join(names)),)
+
+    def catalogue(self) -> Catalogue:
+        """Return all errors that clients can be told, to be read as JSON, Markdown or HTML."""
+        from backendkit.errors.catalogue import Catalogue, entry  # noqa: PLC0415 - no request needs it
+
+        self.adopt()
+        told = [kind for kind in self._kinds.values() if self._rule(kind) is not _unknown]
+        return Catalogue(tuple(sorted(map(entry, told), key=lambda e: (e.status, e.code))))
+
     def resolve(self, exc: BaseException) -> AppError:
         """Return the error that `exc` means; never raises an `Exception`.
 
         An `AppError` is itself; a foreign one goes by the rule of its class or its nearest base. A group becomes its
-        one error, or several validation failures merged, or its most severe error. What no rule
-        knows becomes a plain `AppError` (500) that says nothing, with `exc` as its `__cause__`.
+        one error, or several validation failures merged, or its most severe error; one that is unknown among
+        them makes it unknown. What no rule knows becomes a plain `AppError` (500) that says nothing, with `exc` as
+        its `__cause__`.
         """
         try:
             error = self._rule(type(exc))(exc)
@@ -146,56 +228,80 @@ class Errors:
             error, exc = None, broken
         if not isinstance(error, AppError):
             error = AppError(type(exc).__name__)
+        elif isinstance(exc, BaseExceptionGroup):
+            return error  # it may be one of the group's own, whose cause the group is not
         if error is not exc and error.__cause__ is None:
             error.__cause__ = exc
         return error
 
+    def tell(
+        self,
+        exc: BaseException,
+        request_id: str | None = None,
+        *,
+        accept_language: str | None = None,
+    ) -> Told:
+        """Return what is told of `exc`, before it takes a shape; total. Arguments as for `render`."""
+        error = self.resolve(exc)
+        rid = request_id if request_id is not None else context.request_id() or ""
+        messages = self._messages
+        try:
+            language = None if messages is None else messages.language(accept_language)
+            return tell(error, rid, self._timestamp(), language)
+        except Exception:  # noqa: BLE001 - a subclass may have made anything of its attributes
+            return tell_plainly(error, rid, self._timestamp())
+
     def render(
-        self, exc: BaseException, accept: str | None = None, request_id: str | None = None
+        self,
+        exc: BaseException,
+        accept: str | None = None,
+        request_id: str | None = None,
+        *,
+        accept_language: str | None = None,
     ) -> Rendered:
-        """Return the response that tells `exc`; total, and takes about two microseconds.
+        """Return the response that tells `exc`; total, and takes about three microseconds.
 
         Args:
             exc: anything raised.
             accept: the request's Accept header; None: the client does not care.
             request_id: None: the current request's id, or empty outside a request.
+            accept_language: the request's Accept-Language header; without `translate` it is not looked at.
         """
-        error = self.resolve(exc)
-        rid = request_id if request_id is not None else context.request_id() or ""
+        told = self.tell(exc, request_id, accept_language=accept_language)
         form = self._format(accept)
         try:
-            status = _status(error)
-            body = to_bytes(form.write(error, status, rid, self._timestamp()))
-            more = _headers(error)
-        except Exception:  # noqa: BLE001 - a subclass may have made anything of its attributes
-            error, status, more = _plain(error), _status(error), ()
-            body = to_bytes(form.write(error, status, text_of(rid), self._timestamp()))
+            body, more = to_bytes(form.write(told)), headers_of(told.error)
+        except Exception:  # noqa: BLE001 - as above, and a shape is foreign code
+            told, more = tell_plainly(told.error, told.request_id, told.timestamp), ()
+            form, body = _written(form, told)
         headers = (
             ("Content-Type", form.media_type),
             ("Content-Length", str(len(body))),
             *self._vary,
             *more,
         )
-        return Rendered(status, headers, body)
+        if told.language is not None:
+            headers += (("Content-Language", told.language),)
+        return Rendered(told.status, headers, body)
 
     def _rule(self, kind: type[BaseException]) -> Callable[[Any], AppError | None]:
         rule = self._rules.get(kind)
         if rule is None:
             targets = self._targets
             rule = next((targets[base] for base in kind.__mro__ if base in targets), _unknown)
+            self._notice(kind)
             if len(self._rules) >= 1024:  # classes made at run time must not fill memory
                 self._rules = {}
             self._rules[kind] = rule
         return rule
 
     def _collapse(self, group: BaseExceptionGroup[BaseException]) -> AppError | None:
-        found = [self.resolve(leaf) for leaf in _leaves(group)]
-        if not found:
-            return None
-        if len(found) > 1 and all(isinstance(error, ValidationFailed) for error in found):
-            return ValidationFailed(details=[line for error in found for line in error.details])
-        worst = max(found, key=_severity)
-        return None if type(worst) is AppError else worst
+        found: list[AppError] = []
+        for leaf in leaves(group):
+            if len(found) >= MOST_LEAVES:
+                return None
+            found.append(self.resolve(leaf))
+        return collapsed(found)
 
     def _format(self, accept: str | None) -> Format:
         if len(self._formats) == 1 or accept is None:
@@ -219,36 +325,51 @@ class Errors:
         return text
 
 
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_OURS = frozenset({"content-type", "content-length", "transfer-encoding", "connection"})
+def defined() -> Iterator[type[AppError]]:
+    """Walk the error classes that live in a module; one inside a function belongs to nobody else."""
+    return _below(AppError)
 
 
-def _formats(name: ErrorFormat, docs_url: str | None) -> tuple[Format, ...]:
+def _below(kind: type[AppError]) -> Iterator[type[AppError]]:
+    for child in kind.__subclasses__():
+        if "<locals>" not in child.__qualname__:
+            yield child
+        yield from _below(child)
+
+
+def _first(shape: Callable[[Told], object] | Shape | None, *, params: bool) -> Format:
+    if shape is None:
+        return Envelope(params=params)
+    from backendkit.errors.shapes import Shape  # noqa: PLC0415 - only where it is wanted
+
+    return shape if isinstance(shape, Shape) else Shape(shape)
+
+
+def _formats(name: ErrorFormat, first: Format, problem: Problem) -> tuple[Format, ...]:
     known: dict[str, tuple[Format, ...]] = {
-        "auto": (Envelope(), Problem(docs_url)),
-        "envelope": (Envelope(),),
-        "problem": (Problem(docs_url),),
+        "auto": (first,) if first.media_type == problem.media_type else (first, problem),
+        "envelope": (first,),
+        "problem": (problem,),
     }
     if name not in known:
         raise InvalidArgument("format", "must be 'auto', 'envelope' or 'problem'", name)
     return known[name]
 
 
-def _defined(kind: type[AppError]) -> Iterator[type[AppError]]:
-    """Walk the classes below `kind` that live in a module."""
-    for child in kind.__subclasses__():
-        if "<locals>" not in child.__qualname__:
-            yield child
-        yield from _defined(child)
+def _written(form: Format, told: Told) -> tuple[Format, bytes]:
+    """Write the body in this format if that can be done, else as the envelope, which always can."""
+    try:
+        return form, to_bytes(form.write(told))
+    except Exception:  # noqa: BLE001 - a shape is foreign code
+        envelope = Envelope()
+        return envelope, to_bytes(envelope.write(told))
 
 
 def _check(kind: type[AppError]) -> None:
     name = f"{kind.__module__}.{kind.__qualname__}"
-    code: object = _attribute(kind, "code")
-    status: object = _attribute(kind, "status")
-    if not isinstance(code, str) or not _CODE.fullmatch(code):
+    code: object = attribute(kind, "code")
+    status: object = attribute(kind, "status")
+    if not isinstance(code, str) or not CODE.fullmatch(code):
         raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
     if not isinstance(status, int) or not 400 <= status <= 599:
         raise InvalidArgument(f"status of {name}", "must be in 400..599", status)
@@ -264,78 +385,3 @@ def _unknown(_: BaseException) -> None:
 
 def _maker(kind: type[AppError]) -> Callable[[BaseException], AppError]:
     return lambda exc: kind(text_of(exc))
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """Walk the group's exceptions, the first hundred; without recursion, for groups nest as deep as they like."""
-    queue: list[BaseException] = [group]
-    seen = 0
-    while queue and seen < MOST_LEAVES:
-        exc = queue.pop(0)
-        if isinstance(exc, BaseExceptionGroup):
-            queue[:0] = cast("BaseExceptionGroup[BaseException]", exc).exceptions
-        else:
-            seen += 1
-            yield exc
-
-
-def _severity(error: AppError) -> tuple[bool, int]:
-    return type(error) is AppError, _status(error)
-
-
-def _status(error: AppError) -> int:
-    status = _attribute(error, "status")
-    if not isinstance(status, int):
-        return 500
-    number = int.__int__(status)  # a plain one, whatever a subclass makes of comparing
-    return number if 400 <= number <= 599 else 500
-
-
-def _headers(error: AppError) -> tuple[tuple[str, str], ...]:
-    if error.retry_after is None and not error.headers:
-        return ()
-    return tuple(_safe_headers(error))
-
-
-def _safe_headers(error: AppError) -> Iterator[tuple[str, str]]:
-    """Yield the error's headers that may be sent as they are: no line can be broken, no body mislabelled."""
-    retry_after = error.retry_after
-    if retry_after is not None and math.isfinite(retry_after):
-        yield "Retry-After", str(max(math.ceil(retry_after), 0))
-    for name, value in error.headers.items():
-        lower = name.lower()
-        if lower in _OURS or (lower == "retry-after" and retry_after is not None):
-            continue
-        if _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value):
-            yield name, value.strip()
-
-
-def _plain(error: AppError) -> AppError:
-    """Make a well-behaved error of one whose attributes cannot be shown as they are."""
-    plain = AppError()
-    plain.status = _status(error)
-    code = _attribute(error, "code")
-    named = _CODE.fullmatch(code) if isinstance(code, str) else None
-    if named is not None:
-        plain.code = named.group()  # not `str(code)`, which a subclass of `str` may make to raise
-        plain.message = text_of(_attribute(error, "text") or plain.message)
-    plain.details = list(_plain_details(_attribute(error, "details")))
-    return plain
-
-
-def _attribute(error: AppError | type[AppError], name: str) -> object:
-    try:
-        return getattr(error, name)
-    except Exception:  # noqa: BLE001 - a property may raise anything
-        return None
-
-
-def _plain_details(details: object) -> Iterable[dict[str, str]]:
-    if not isinstance(details, list | tuple):
-        return
-    for detail in cast("list[object]", details)[:100]:
-        if isinstance(detail, dict):
-            pairs = list(cast("dict[object, object]", detail).items())[:20]
-            yield {text_of(name): text_of(value) for name, value in pairs}
-        else:
-            yield {"issue": text_of(detail)}

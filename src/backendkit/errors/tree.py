@@ -121,8 +121,9 @@ class MalformedBody(BadRequest):
 class Unauthorized(AppError):
     """Nobody has proven who is asking.
 
-    Every 401 must say how to prove it (RFC 9110 section 15.5.2): unless `headers` holds a `WWW-Authenticate`,
-    the class attribute `challenge` becomes one.
+    Attributes:
+        challenge: becomes the `WWW-Authenticate` unless `headers` holds one: every 401 must say how to prove
+            it (RFC 9110 section 15.5.2). Of the class, like `code`.
     """
 
     code = "UNAUTHORIZED"

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any, NamedTuple, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from backendkit.errors.envelope import text_of
 from backendkit.errors.foreign import MOST_DETAILS
-from backendkit.errors.issues import ISSUES, OTHER
+from backendkit.errors.issues import ISSUES, NO_MATCH, NOT_AN_EMAIL, NOT_JSON, OTHER, Issue
+from backendkit.errors.templates import fields
+from backendkit.errors.texts import text_of
 from backendkit.errors.tree import AppError, Detail, MalformedBody, ValidationFailed
 
 PLACES = frozenset({"body", "query", "path", "header", "cookie"})
@@ -56,7 +57,8 @@ def issues(
     lines: dict[tuple[object, ...], _Line] = {}
     for error in errors:
         line = _line(error, place, body)
-        lines.setdefault((line.place, line.path, line.code, line.union and line.issue), line)
+        words = line.words
+        lines.setdefault((line.place, line.path, words.code, line.union and words.issue), line)
         if len(lines) >= MOST_DETAILS:
             break
     return [line.detail() for line in _without_unions(lines.values())]
@@ -64,11 +66,21 @@ def issues(
 
 def syntax_issue(message: str, offset: int) -> Detail:
     """Return the line for a body that is not JSON: an offset, for there is no field yet."""
-    return {
-        "issue": f"Not valid JSON at character {offset}: {message}",
-        "code": "INVALID_JSON",
-        "in": "body",
-    }
+    return _Line("body", (), _not_json(message, offset), union=False).detail()
+
+
+def _not_json(reason: str, offset: int) -> _Words:
+    params = {"offset": offset, "reason": reason}
+    return _Words("INVALID_JSON", NOT_JSON.format_map(params), NOT_JSON, params)
+
+
+class _Words(NamedTuple):
+    """What is wrong: `issue` is `template` with `params`."""
+
+    code: str
+    issue: str
+    template: str
+    params: Mapping[str, Any]
 
 
 class _Line(NamedTuple):
@@ -76,59 +88,49 @@ class _Line(NamedTuple):
 
     place: str | None
     path: tuple[object, ...]
-    issue: str
-    code: str
+    words: _Words
     union: bool
 
     def detail(self) -> Detail:
         line: dict[str, str] = {}
         if self.path:
             line["field"] = ".".join(map(_segment, self.path))
-        line["issue"] = self.issue
-        line["code"] = self.code
+        line["issue"] = self.words.issue
+        line["code"] = self.words.code
         if self.path and self.place in {"body", None} and all(map(_tellable, self.path)):
             line["pointer"] = "".join(f"/{_escaped(part)}" for part in self.path)
         if self.place:
             line["in"] = self.place
-        return line
+        return Issue(line, self.words.template, self.words.params)
 
 
 def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
     kind = text_of(error.get("type", ""))
-    loc: tuple[Any, ...] = tuple(error.get("loc") or ())
+    loc = tuple(error.get("loc") or ())
     if place is None and loc and loc[0] in PLACES:
         place, loc = str(loc[0]), loc[1:]
     if kind == "json_invalid":
         offset = next((part for part in loc if isinstance(part, int)), 0)
         context: Mapping[str, Any] = error.get("ctx") or {}
         reason = text_of(context.get("error", "")) or "syntax error"
-        detail = syntax_issue(_without_position(reason), offset)
-        return _Line(place, (), detail["issue"], detail["code"], union=False)
+        words = _not_json(_without_position(reason), offset)
+        return _Line(place, (), words, union=False)
     path = loc
     if place in {"body", None} and body is not UNKNOWN:
         path = tuple(_real(loc, body, kind))
-    code, issue = _told(kind, error)
-    return _Line(place, path, issue, code, union=len(path) < len(loc))
+    return _Line(place, path, _told(kind, error), union=len(path) < len(loc))
 
 
 def _real(loc: Sequence[Any], node: Any, kind: str) -> Iterator[object]:
     """Follow a location through the body; what is neither key nor index there is a type's name, and is left out."""
     for number, part in enumerate(loc):
-        if _leads_on(node, part):
+        if (isinstance(node, Mapping) and part in node) or (
+            isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
+        ):
             node = node[part]
         elif not (kind == "missing" and number == len(loc) - 1):
             continue
         yield part
-
-
-def _leads_on(node: Any, part: Any) -> bool:
-    if isinstance(node, Mapping):
-        return part in node
-    return (
-        isinstance(node, list | tuple)
-        and isinstance(part, int)
-        and 0 <= part < len(cast("list[object]", node))
-    )
 
 
 def _without_unions(lines: Iterable[_Line]) -> list[_Line]:
@@ -140,64 +142,91 @@ def _without_unions(lines: Iterable[_Line]) -> list[_Line]:
         if not line.union:
             plain.append(line)
         elif where in out:
-            out[where] = line._replace(
-                issue="Matches none of the allowed types", code="INVALID_TYPE"
-            )
+            out[where] = line._replace(words=_fixed("INVALID_TYPE", NO_MATCH))
         else:
             out[where] = line
     return plain + list(out.values())
 
 
-def _told(kind: str, error: Mapping[str, Any]) -> tuple[str, str]:
+def _told(kind: str, error: Mapping[str, Any]) -> _Words:
     context: Mapping[str, Any] = error.get("ctx") or {}
     known = ISSUES.get(kind)
     if known is not None:
         code, template = known
         try:
-            return code, template.format_map(context)
+            issue = template.format_map(context)
+            params = {name: context[name] for name in fields(template)}
         except Exception:  # noqa: BLE001 - a constraint's __format__, or a context without it
-            return code, OTHER
+            return _fixed(code, OTHER)
+        return _Words(code, issue, template, params)
     if kind in {"value_error", "assertion_error"}:
-        return "INVALID_VALUE", _own_text(error, context)
+        return _fixed("INVALID_VALUE", _own_text(error, context))
     code = re.sub(r"\W", "_", kind, flags=re.ASCII).upper()[:64] or "INVALID_VALUE"
-    return code, _discreet(text_of(error.get("msg") or OTHER), error.get("input"))
+    return _fixed(code, _discreet(text_of(error.get("msg") or OTHER), error.get("input")))
+
+
+def _fixed(code: str, text: str) -> _Words:
+    """Return words without parameters."""
+    return _Words(code, text, text, _NOTHING)
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def _own_text(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     """Return the text of a ValueError that the application raised."""
     if "error" in context:
-        return _discreet(text_of(context["error"]) or OTHER, error.get("input"))
+        text = text_of(context["error"]) or OTHER
+        if _is_literal(text, context["error"]):
+            return text
+        return _discreet(text, error.get("input"))
     if "email" in text_of(
         error.get("msg")
     ):  # pydantic's EmailStr, whose text quotes the address's parts
-        return "Must be a valid email address"
+        return NOT_AN_EMAIL
     return OTHER
+
+
+def _is_literal(text: str, error: object) -> bool:
+    """Whether `text` stands, whole, in the code that raised `error`: then it repeats nothing, whatever the input was."""
+    traceback = error.__traceback__ if isinstance(error, BaseException) else None
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and text in traceback.tb_frame.f_code.co_consts
 
 
 def _discreet(text: str, value: object) -> str:
     """Return `text`, unless it repeats the value that it is about."""
     folded = text.casefold()
     for count, leaf in enumerate(_leaves(value)):
-        if count >= 50 or leaf.casefold() in folded:
+        if count >= 50 or _has_word(folded, leaf.casefold()):
             return OTHER
     return text
 
 
+def _has_word(text: str, leaf: str) -> bool:
+    """Whether `leaf` stands in `text`; a short one only as a word of its own: "mail" is in every text on e-mail."""
+    if len(leaf) >= _SURELY_INPUT:
+        return leaf in text
+    return re.search(rf"(?<!\w){re.escape(leaf)}(?!\w)", text) is not None
+
+
+_SURELY_INPUT = 8
+
+
 def _leaves(value: object, depth: int = 0) -> Iterator[str]:
     """Walk the scalars of an input as text, those long enough to be recognised."""
-    inner: Iterable[object] = ()
-    if isinstance(value, Mapping):
-        inner = chain.from_iterable(cast("Mapping[object, object]", value).items())
-    elif isinstance(value, list | tuple | set | frozenset):
-        inner = cast("Iterable[object]", value)
+    if isinstance(value, Mapping) and depth < 5:
+        for name, inner in value.items():
+            yield from _leaves(name, depth + 1)
+            yield from _leaves(inner, depth + 1)
+    elif isinstance(value, list | tuple | set | frozenset) and depth < 5:
+        for inner in value:
+            yield from _leaves(inner, depth + 1)
     elif value is not None and not isinstance(value, bool):
         text = text_of(value)
         if len(text) >= 3:
             yield text
-    if depth >= 5:  # deeper than anything that a text about it could mean
-        return
-    for part in inner:
-        yield from _leaves(part, depth + 1)
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")

@@ -18,5 +18,6 @@ except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.fastapi", "FastAPI", "fastapi") from error
 
 from backendkit.fastapi.install import install
+from backendkit.http.openapi import raises
 
-__all__ = ["install"]
+__all__ = ["install", "raises"]

@@ -8,29 +8,35 @@ from typing import Any, TypeAlias
 from fastapi.exception_handlers import (
     http_exception_handler,
     request_validation_exception_handler,
+    websocket_request_validation_exception_handler,
 )
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import (
+    RequestValidationError,
+    ResponseValidationError,
+    WebSocketRequestValidationError,
+)
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from backendkit.core import context
 from backendkit.errors import (
     AppError,
     ClientDisconnected,
     Errors,
-    MalformedBody,
     Rendered,
     UnsupportedMediaType,
     from_status,
     validation_error,
 )
-from backendkit.http.messages import encoded, place
+from backendkit.http.body import malformed
+from backendkit.http.messages import accepted, allowed, encoded, place
 from backendkit.http.reporting import note, report
 
-Handler: TypeAlias = Callable[[Any, Any], Awaitable[Response | None]]
+Handler: TypeAlias = Callable[[Any, Any], Awaitable[Response]]
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 """What an `Allow` can name, in its order."""
@@ -40,11 +46,14 @@ def learn(errors: Errors) -> None:
     """Teach `errors` what the framework's exceptions mean; a rule that it has already stays."""
     errors.map(HTTPException, _from_http, replace=False)
     errors.map(RequestValidationError, _from_validation, replace=False)
+    errors.map(WebSocketRequestValidationError, _from_validation, replace=False)
     errors.map(ClientDisconnect, ClientDisconnected, replace=False)
 
 
 class Handlers:
     """The exception handlers of one application, as Starlette wants them.
+
+    For a websocket they raise: the frame denies or closes it.
 
     Args:
         errors: the registry.
@@ -63,76 +72,126 @@ class Handlers:
             AppError: self.tell,
             HTTPException: self.tell_http,
             RequestValidationError: self.tell,
+            WebSocketRequestValidationError: self.tell,
         }
-        defaults = (None, http_exception_handler, request_validation_exception_handler)
-        return {kind: handler for kind, handler in ours.items() if own.get(kind) in defaults}
+        return {kind: handler for kind, handler in ours.items() if own.get(kind) in _DEFAULTS}
 
-    async def tell_http(self, conn: HTTPConnection, exc: HTTPException) -> Response | None:
+    async def tell_http(self, conn: HTTPConnection, exc: HTTPException) -> Response:
         """Answer a framework's error; one below 400 is no error, and left to the framework."""
+        if isinstance(conn, WebSocket):
+            raise exc
+        if exc.status_code == 405 and isinstance(conn, Request):
+            return await self._other_method(conn, exc)
         if exc.status_code < 400:
             return await http_exception_handler(conn, exc)  # type: ignore[arg-type]  # it looks only at `exc`
-        if exc.status_code != 405 or not isinstance(conn, Request):
-            return await self.tell(conn, exc)
-        error = self._errors.resolve(exc)
-        allowed = _allowed(conn, error.headers.pop("Allow", error.headers.pop("allow", "")))
-        if allowed:
-            error.headers["Allow"] = allowed
-        return await self.tell(conn, error)
+        return await self.tell(conn, exc)
 
-    async def tell(self, conn: HTTPConnection, exc: Exception) -> Response | None:
+    async def tell(self, conn: HTTPConnection, exc: Exception) -> Response:
         """Answer with what the registry says, and report what nobody has named."""
-        rendered = self._errors.render(exc, conn.headers.get("accept"), context.request_id())
-        if rendered.status == 500:
-            if not self._answers or isinstance(conn, WebSocket):
-                raise exc
-            report(exc, place(conn.scope))  # now: Starlette drops the traceback of what was handled
-        error = self._errors.resolve(exc)
-        if rendered.status > 500:
-            note(error, place(conn.scope))
         if isinstance(conn, WebSocket):
-            return await _refuse(conn, rendered, error.code)
-        return _response(rendered, head=conn.scope["method"] == "HEAD")
+            raise exc
+        accept, language = accepted(conn.scope["headers"])
+        rendered = self._errors.render(exc, accept, context.request_id(), accept_language=language)
+        if rendered.status == 500:
+            if not self._answers:
+                raise exc
+            report(
+                discreet(exc), place(conn.scope)
+            )  # now: Starlette drops the traceback of what was handled
+        elif rendered.status > 500:
+            note(self._errors.resolve(exc), place(conn.scope))
+        return _Answer(rendered, head=conn.scope["method"] == "HEAD")
+
+    async def _other_method(self, request: Request, exc: HTTPException) -> Response:
+        """Answer a method that the route does not have: OPTIONS by what there is, HEAD by what GET gives."""
+        method = request.method
+        error = self._errors.resolve(exc)
+        known = error.headers.pop("Allow", error.headers.pop("allow", ""))
+        methods = allowed(_methods(request, known))
+        if method == "OPTIONS" and methods:
+            return Response(headers={"Allow": methods})
+        if method == "HEAD" and "GET" in methods.split(", "):
+            return Bodiless(request.app.router)
+        if methods:
+            error.headers["Allow"] = methods
+        return await self.tell(request, error)
 
 
-def _response(rendered: Rendered, *, head: bool = False) -> Response:
-    response = Response(b"" if head else rendered.body, rendered.status)
-    response.raw_headers = encoded(rendered.headers)
-    return response
+_DEFAULTS = (
+    None,
+    http_exception_handler,
+    request_validation_exception_handler,
+    websocket_request_validation_exception_handler,
+)
 
 
-async def _refuse(socket: WebSocket, rendered: Rendered, code: str) -> Response | None:
-    """Deny a socket that is not open yet as a request is denied; close one that is, with the error's code."""
-    fresh = socket.application_state is WebSocketState.CONNECTING
-    if fresh and "websocket.http.response" in socket.scope.get("extensions", {}):
-        return _response(rendered)
-    if socket.application_state is not WebSocketState.DISCONNECTED:
-        await socket.close(1011 if rendered.status >= 500 else 1008, code)
-    return None
+class Bodiless(Response):
+    """What a GET of the same address would be answered with, without its body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the router once more, as if for a GET."""
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, without_body)
 
 
-def _allowed(request: Request, known: str) -> str:
+def discreet(exc: Exception) -> Exception:
+    """Return what may be logged of an error: FastAPI's on a response has the whole response in its text."""
+    if not isinstance(exc, ResponseValidationError):
+        return exc
+    lines = [f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in exc.errors()[:MOST_LINES]]
+    return InvalidResponse("; ".join(lines)).with_traceback(exc.__traceback__)
+
+
+MOST_LINES = 20
+
+
+class InvalidResponse(Exception):
+    """What an endpoint returned does not fit its `response_model`; says where, and not what it was."""
+
+
+class _Answer(Response):
+    """A rendered error. Built without Starlette's constructor, which makes headers that we have."""
+
+    def __init__(self, rendered: Rendered, *, head: bool) -> None:
+        self.status_code = rendered.status
+        self.body = b"" if head else rendered.body
+        self.raw_headers = encoded(rendered.headers)
+        self.background = None
+
+
+def _methods(request: Request, known: str) -> set[str]:
     """Return the methods of all routes at this path; the router itself names only those of the first."""
     methods = {method.strip() for method in known.split(",") if method.strip()}
     for method in METHODS:
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
             methods.add(method)
-    return ", ".join(sorted(methods))
+    return methods
 
 
 def _from_http(exc: HTTPException) -> AppError:
     cause = exc.__cause__
     if cause is not None and exc.detail == _UNREADABLE:
-        return cause if isinstance(cause, AppError) else MalformedBody(type(cause).__name__)
+        return cause if isinstance(cause, AppError) else malformed(cause)
     return from_status(exc.status_code, exc.detail, exc.headers)
 
 
 _UNREADABLE = "There was an error parsing the body"
 
 
-def _from_validation(exc: RequestValidationError) -> AppError:
+def _from_validation(exc: RequestValidationError | WebSocketRequestValidationError) -> AppError:
     found = exc.errors()
     # FastAPI hands a body over unread if its Content-Type is not JSON's, and finds that bytes are no object.
-    if isinstance(exc.body, bytes) and any(tuple(error["loc"]) == ("body",) for error in found):
+    body = getattr(exc, "body", None)
+    if isinstance(body, bytes) and any(tuple(error["loc"]) == ("body",) for error in found):
         return UnsupportedMediaType()
-    return validation_error(found, body=exc.body)
+    return validation_error(found, body=body)

@@ -14,7 +14,7 @@ wraps `build_middleware_stack` as well (OpenTelemetry's does) finds, or leaves, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,8 +27,12 @@ from starlette.types import ASGIApp
 
 from backendkit.core.errors import InvalidArgument
 from backendkit.fastapi.errors import Handlers, learn
+from backendkit.fastapi.openapi import document_errors
 from backendkit.http.asgi import AsgiFrame, Unhandled
-from backendkit.http.ids import RequestIds
+from backendkit.http.drain import drain_on_sigterm
+from backendkit.http.layers import Layers
+from backendkit.http.messages import Scope
+from backendkit.http.security import DOCUMENTATION
 from backendkit.kit import Kit
 
 KEY = "_backendkit"
@@ -36,8 +40,9 @@ KEY = "_backendkit"
 
 
 def install(app: Starlette, kit: Kit, *, reraise: bool | None = None) -> None:
-    """Give `app` request ids, and the kit's errors; once, before it serves, in any order with other set-up.
+    """Give `app` the whole frame; once, before it serves, in any order with other set-up.
 
+    Ids, errors, access line, security headers, deadlines, health pages, as the kit's settings say.
     Applications that are mounted in `app` when it starts get the same, unless they have a kit of their own. The kit is
     closed when the application's lifespan ends.
 
@@ -59,6 +64,7 @@ def install(app: Starlette, kit: Kit, *, reraise: bool | None = None) -> None:
         fix = "call install(app, kit) where the application is made."
         raise InvalidArgument("app", "must not have begun to serve", app, fix)
     learn(kit.errors)
+    document_errors(app, kit)
     if reraise is None:
         reraise = kit.settings.environment == "testing"
     _frame_when_built(app, kit, "reraise" if reraise else "answer")
@@ -80,15 +86,19 @@ def _frame_when_built(app: Starlette, kit: Kit, unhandled: Unhandled) -> None:
 
 def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], ASGIApp]) -> ASGIApp:
     """Build the stack with our handlers and frames in it; the application's own lists stay as they are."""
-    kit.errors.adopt()
-    http = kit.settings.http
-    ids = RequestIds(http.request_id_header, trusted=http.trust_request_id)
+    layers = Layers.of(
+        kit.settings.http,
+        access=kit.access,
+        health=kit.health,
+        clock=kit.clock,
+        overrides=dict.fromkeys(_pages(app), DOCUMENTATION),
+    )
     handlers, middleware = app.exception_handlers, app.user_middleware
     if Exception in handlers or 500 in handlers:
         unhandled = (
             "leave"  # the application has a handler of its own, which Starlette puts outermost
         )
-    options: Mapping[str, Any] = {"ids": ids, "unhandled": unhandled}
+    options: Mapping[str, Any] = {"layers": layers, "unhandled": unhandled, "route": route_of}
     ours = Handlers(kit.errors, answers=unhandled == "answer")
 
     def catch_all(inner: ASGIApp) -> ASGIApp:
@@ -111,6 +121,21 @@ def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], A
     return stack
 
 
+def route_of(scope: Scope) -> str | None:
+    """Return the template of the route that served a request, `/users/{id}`, with the prefix of its router."""
+    known = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    path = getattr(known, "path", None)
+    return path if isinstance(path, str) else None
+
+
+def _pages(app: Starlette) -> Iterator[str]:
+    """Walk the paths of FastAPI's own pages, which load scripts and styles."""
+    for name in ("docs_url", "redoc_url", "swagger_ui_oauth2_redirect_url"):
+        path = getattr(app, name, None)
+        if path:
+            yield path
+
+
 def _layers(stack: ASGIApp | None) -> Iterator[ASGIApp]:
     while stack is not None:
         yield stack
@@ -124,14 +149,16 @@ def _mounted(app: Starlette) -> Iterator[Starlette]:
 
 
 def _closing(lifespan: Any, kit: Kit) -> Any:
-    """Wrap a lifespan so that the kit is closed after it."""
+    """Wrap a lifespan so that SIGTERM takes readiness down first, and the kit is closed after it."""
 
     @asynccontextmanager
-    async def closing(app: Any) -> AsyncIterator[Any]:
+    async def closing(app: Any) -> AsyncGenerator[Any]:
+        undo = drain_on_sigterm(kit.health, pause=kit.settings.http.drain)
         try:
             async with lifespan(app) as state:
                 yield state
         finally:
+            undo()
             await kit.aclose()
 
     return closing

@@ -6,7 +6,7 @@
     backendkit.flask.install(app, Kit.from_env())
 
 From then on every response carries a request id, and every error is told as one envelope. In a view,
-`body(Model)` and `query(Model)` read and validate with pydantic, and fail as FastAPI's parameters do.
+`body(Model)`, `query(Model)` and `path(Model)` read and validate with pydantic, and fail as FastAPI's parameters do.
 """
 
 from importlib import import_module
@@ -19,6 +19,6 @@ except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.flask", "Flask", "flask") from error
 
 from backendkit.flask.install import install
-from backendkit.flask.reading import body, query
+from backendkit.flask.reading import body, path, query
 
-__all__ = ["body", "install", "query"]
+__all__ = ["body", "install", "path", "query"]

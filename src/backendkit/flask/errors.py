@@ -7,12 +7,11 @@ from typing import TypeAlias
 
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
-from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from backendkit.core import context
 from backendkit.core.errors import AppError
-from backendkit.errors import Errors, MalformedBody, from_status, validation_error
+from backendkit.errors import Errors, MalformedBody, from_status
 from backendkit.http.reporting import note, report
 from backendkit.http.wsgi import place
 
@@ -42,7 +41,6 @@ class Handlers:
         own = self._app.error_handler_spec[None][None]
         for kind, handler in (
             (HTTPException, self.tell_http),
-            (ValidationError, self.tell_validation),
             (Exception, self.tell),
         ):
             if kind not in own:
@@ -58,10 +56,6 @@ class Handlers:
             report(exc, place(request.environ))
         return self._response(exc.original_exception or exc)
 
-    def tell_validation(self, exc: ValidationError) -> ResponseReturnValue:
-        """Answer a model that a view built from the request by itself; `body` and `query` say where it was wrong."""
-        return self._response(validation_error(exc.errors(include_url=False)))
-
     def tell(self, exc: Exception) -> ResponseReturnValue:
         """Answer what has a name; raise the rest, so that Flask signals `got_request_exception` and comes back."""
         if self._errors.render(exc).status == 500:
@@ -75,7 +69,13 @@ class Handlers:
             report(exc, place(request.environ))
 
     def _response(self, exc: BaseException) -> Response:
-        rendered = self._errors.render(exc, request.headers.get("Accept"), context.request_id())
+        given = request.headers
+        rendered = self._errors.render(
+            exc,
+            given.get("Accept"),
+            context.request_id(),
+            accept_language=given.get("Accept-Language"),
+        )
         if rendered.status > 500:
             note(self._errors.resolve(exc), place(request.environ))
         return self._app.response_class(

@@ -1,14 +1,14 @@
 """Putting the kit into a Flask application, by public attributes of that one application.
 
 WsgiFrame                names the request; answers what WSGI middleware, `after_request`, teardown raise
-WSGI middleware
+WSGI middleware          yours, wrapped before or after
 Flask                our error handlers, beside yours; `log_exception` reports once
 views
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from flask import Flask
@@ -16,8 +16,9 @@ from flask import Flask
 from backendkit.core.errors import InvalidArgument
 from backendkit.flask.errors import Handlers, learn
 from backendkit.flask.requests import strict
-from backendkit.http.ids import RequestIds
-from backendkit.http.wsgi import WsgiFrame
+from backendkit.http.layers import Layers
+from backendkit.http.wsgi import App as WsgiApp
+from backendkit.http.wsgi import Environ, StartResponse, WsgiFrame
 from backendkit.kit import Kit
 
 KEY = "backendkit"
@@ -25,7 +26,9 @@ KEY = "backendkit"
 
 
 def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
-    """Give `app` request ids, and the kit's errors; once, before it serves, in any order with other set-up.
+    """Give `app` the whole frame; once, before it serves, in any order with other set-up.
+
+    Ids, errors, access line, security headers, deadlines, health pages, as the kit's settings say.
 
     Args:
         app: a Flask application. Error handlers that it has of its own stay in force.
@@ -56,11 +59,42 @@ def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
     if reraise is not None and app.config["PROPAGATE_EXCEPTIONS"] is None:
         app.config["PROPAGATE_EXCEPTIONS"] = reraise
     app.request_class = strict(app.request_class)
-    http = kit.settings.http
-    ids = RequestIds(http.request_id_header, trusted=http.trust_request_id)
-    app.wsgi_app = WsgiFrame(  # type: ignore[method-assign,assignment]  # as Flask's documentation does
-        app.wsgi_app, kit.errors, ids=ids, propagate=_propagates(app)
-    )
+    layers = Layers.of(kit.settings.http, access=kit.access, health=kit.health, clock=kit.clock)
+
+    def framed(inner: WsgiApp) -> WsgiFrame:
+        return WsgiFrame(
+            inner, kit.errors, layers=layers, propagate=_propagates(app), route=route_of
+        )
+
+    app.wsgi_app = _Outermost(app, framed)  # type: ignore[method-assign]  # as Flask's documentation does
+
+
+class _Outermost:
+    """The frame, which goes around what has been put around it by the time of the first request."""
+
+    __slots__ = ("_app", "_frame", "_framed", "_settled")
+
+    def __init__(self, app: Flask, framed: Callable[[WsgiApp], WsgiFrame]) -> None:
+        self._app = app
+        self._framed = framed
+        self._frame = framed(cast("WsgiApp", app.wsgi_app))
+        self._settled = False
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        if not self._settled:
+            self._settled = True
+            if self._app.wsgi_app is not self:
+                outer = cast("WsgiApp", self._app.wsgi_app)
+                self._app.wsgi_app = self._framed(outer)  # type: ignore[method-assign,assignment]  # as above
+        return self._frame(environ, start_response)
+
+
+def route_of(environ: Environ) -> str | None:
+    """Return the rule that matched, `/users/<int:id>`; None: none did."""
+    served = environ.get("werkzeug.request")
+    rule = getattr(served, "url_rule", None)
+    return None if rule is None else cast("str", rule.rule)
 
 
 def _propagates(app: Flask) -> Callable[[], bool]:

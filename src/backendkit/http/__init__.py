@@ -1,4 +1,4 @@
-"""What web adapters share, without any framework: request ids, and the frames for plain ASGI and WSGI.
+"""What web adapters share, without any framework: the frames for plain ASGI and WSGI, and each of their layers alone.
 
 Each is usable alone, around any application:
 
@@ -9,12 +9,32 @@ Each is usable alone, around any application:
     app = WsgiFrame(app, Errors())          # Bottle, Pyramid, Django's WSGI handler, ...
 
 Every response then carries `X-Request-ID`, whatever `backendkit.core.context` binds belongs to the request, and an
-exception that gets out of the application is answered by an envelope, and reported once.
+exception that gets out of the application is answered by an envelope, and reported once. `Layers` adds the access line,
+security headers, deadlines, and the pages for probes; `http.alone_asgi` and `http.alone_wsgi` have each of them by itself.
 """
 
 from backendkit.http.asgi import AsgiFrame
+from backendkit.http.deadline import DeadlineExceeded, Deadlines, outgoing, remaining_us
+from backendkit.http.drain import drain_on_sigterm
+from backendkit.http.health import HealthPages
 from backendkit.http.ids import RequestIds
+from backendkit.http.layers import Layers
 from backendkit.http.reporting import report
+from backendkit.http.security import SecurityHeaders, use_security_headers
 from backendkit.http.wsgi import WsgiFrame
 
-__all__ = ["AsgiFrame", "RequestIds", "WsgiFrame", "report"]
+__all__ = [
+    "AsgiFrame",
+    "DeadlineExceeded",
+    "Deadlines",
+    "HealthPages",
+    "Layers",
+    "RequestIds",
+    "SecurityHeaders",
+    "WsgiFrame",
+    "drain_on_sigterm",
+    "outgoing",
+    "remaining_us",
+    "report",
+    "use_security_headers",
+]

@@ -1,32 +1,24 @@
 """The ASGI frame: around any ASGI application, a request id and an envelope for whatever gets out of it.
 
-One layer, because each costs: the id is chosen, the context set, every response start given its header, and an
-exception that nobody handled is told as an envelope while that is still possible.
+One layer, because each costs: the id is chosen, the context set, every response start given its headers, the deadline
+kept, the access line written, and an exception that nobody handled told as an envelope while that is still possible.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
 
 from backendkit.core import context
-from backendkit.errors import ClientDisconnected, Errors, Rendered, from_status
-from backendkit.errors.foreign import phrases
+from backendkit.errors import ClientDisconnected, Errors
 from backendkit.http import reporting
 from backendkit.http.body import checked
-from backendkit.http.ids import RequestIds
-from backendkit.http.messages import (
-    KEY,
-    App,
-    Message,
-    RawHeaders,
-    Receive,
-    Scope,
-    Send,
-    encoded,
-    header,
-    place,
-)
+from backendkit.http.deadline import Deadlines, in_time
+from backendkit.http.exchange import LEFT, Exchange
+from backendkit.http.layers import Layers
+from backendkit.http.messages import KEY, App, Receive, Scope, Send, header, place
 from backendkit.http.reporting import Report, note
+from backendkit.http.sockets import Socket
 
 Unhandled: TypeAlias = Literal["answer", "reraise", "leave"]
 """What a frame does about an exception that no rule knows: `answer` it and report it; answer it and raise it again
@@ -34,73 +26,112 @@ without reporting, for a test or an outer watcher; or `leave` it alone, for an o
 
 
 class AsgiFrame:
-    """A request id for every request, an envelope for every error.
+    """A request id for every request, an envelope for every error, and the layers that are asked for.
 
-    Frames nest, as where one application is mounted in another: the outermost names the request; each answers, by its own
-    registry, what gets out of its application before a response has begun.
+    Frames nest, as where one application is mounted in another: the outermost names the request and adds its layers; each
+    answers, by its own registry, what gets out of its application before a response has begun.
 
     Args:
         app: any ASGI application.
         errors: the registry by which exceptions are told.
-        ids: how requests are named; None: by `X-Request-ID`.
+        layers: what else the frame does; None: ids alone.
         unhandled: see `Unhandled`.
         strict_json: whether a JSON body that only Python takes for JSON is refused, see `http.body`.
         report: told of what went unhandled; by default the log, the current OpenTelemetry span, Sentry.
+        route: returns the template of the route that served a request, for the access line.
     """
 
-    __slots__ = ("app", "errors", "ids", "report", "strict_json", "unhandled")
+    __slots__ = ("app", "errors", "layers", "report", "route", "strict_json", "unhandled")
 
     def __init__(
         self,
         app: App,
         errors: Errors,
         *,
-        ids: RequestIds | None = None,
+        layers: Layers | None = None,
         unhandled: Unhandled = "answer",
         strict_json: bool = True,
         report: Report = reporting.report,
+        route: Callable[[Scope], str | None] | None = None,
     ) -> None:
         self.app = app
         self.errors = errors
-        self.ids = ids or RequestIds()
-        self.unhandled = unhandled
+        self.layers = layers or Layers()
+        self.unhandled: Unhandled = unhandled
         self.strict_json = strict_json
         self.report = report
+        self.route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; lifespans pass through."""
-        if scope["type"] == "lifespan" or KEY in scope:
-            await self._inside(scope, receive, send)
+        if scope["type"] != "http" or KEY in scope:
+            await self._elsewhere(scope, receive, send)
             return
-        request = context.Request(self.ids.choose(header(scope["headers"], self.ids.key)))
-        scope[KEY] = request
+        layers, path = self.layers, scope["path"]
+        scope[KEY] = request = self._request(scope)
+        access, pages = layers.access, layers.health
+        begun = 0
+        exchange = Exchange(self, scope, receive, send, request, nested=False)
+        if access is not None:
+            exchange.clock = layers.clock
+            begun = layers.clock.mono_us()
         token = context.enter(request)
         try:
-            if scope["type"] != "http":
-                await self.app(scope, receive, send)
-                return
-            if self.strict_json:
-                receive = checked(scope, receive)
-            exchange = _Exchange(self, scope, send, request, nested=False)
-            try:
-                await self.app(scope, receive, exchange.send)
-            except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
-                await self._failed(original(caught), exchange, place(scope))
+            if pages is not None and path in pages.paths and scope["method"] in {"GET", "HEAD"}:
+                await exchange.answer(await pages.answer_async(path))
+            elif layers.deadlines is None:
+                await self.app(scope, self._receiving(scope, exchange), exchange.send)
+            else:
+                await self._timed(layers.deadlines, scope, exchange)
+        except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
+            await self._failed(original(caught), exchange, place(scope))
         finally:
             context.leave(request, token)
+            if access is not None:
+                spent = (exchange.done_us or layers.clock.mono_us()) - begun
+                route = None if self.route is None else self.route(scope)
+                method, status, size = scope["method"], exchange.outcome, exchange.size
+                access.write(request, method, path, status, spent, route=route, size=size)
+
+    def _request(self, scope: Scope) -> context.Request:
+        ids = self.layers.ids
+        return context.Request(ids.choose(header(scope["headers"], ids.key)))
+
+    def _receiving(self, scope: Scope, exchange: Exchange) -> Receive:
+        if self.strict_json and scope["method"] != "GET":
+            return checked(scope, exchange.receive)
+        return exchange.receive
+
+    def _timed(self, deadlines: Deadlines, scope: Scope, exchange: Exchange) -> Awaitable[None]:
+        """Run the application for as long as it may take."""
+        work = self.app(scope, self._receiving(scope, exchange), exchange.send)
+        budget = deadlines.budget_us(header(scope["headers"], deadlines.key))
+        if budget is None:
+            return work
+        request: context.Request = scope[KEY]
+        request.deadline_us = self.layers.clock.mono_us() + budget
+        return in_time(budget, work)
+
+    async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is no request, or a websocket, or a request that another frame has begun."""
+        if scope["type"] != "websocket" or KEY in scope:
+            await self._inside(scope, receive, send)
+            return
+        scope[KEY] = request = self._request(scope)
+        await self._socket(scope, receive, send, request)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run where another frame is around this one, or where there is no request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, send, scope[KEY], nested=True)
+        exchange = Exchange(self, scope, receive, send, scope[KEY], nested=True)
         try:
             await self.app(scope, receive, exchange.send)
         except Exception as caught:  # noqa: BLE001 - as above
             await self._failed(original(caught), exchange, place(scope))
 
-    async def _failed(self, exc: Exception, exchange: _Exchange, where: str) -> None:
+    async def _failed(self, exc: Exception, exchange: Exchange, where: str) -> None:
         """Answer `exc`, and report it or raise it if nobody has handled it."""
         if exchange.started:
             self._late(exc, exchange, where)
@@ -110,6 +141,7 @@ class AsgiFrame:
         if unhandled and (
             self.unhandled == "leave" or (self.unhandled == "reraise" and exchange.nested)
         ):
+            exchange.status = 500
             raise exc
         if unhandled and self.unhandled == "answer":
             self.report(exc, where)
@@ -119,7 +151,7 @@ class AsgiFrame:
         if unhandled and self.unhandled == "reraise":
             raise exc
 
-    def _late(self, exc: Exception, exchange: _Exchange, where: str) -> None:
+    def _late(self, exc: Exception, exchange: Exchange, where: str) -> None:
         """Report `exc`, for which there is no answer any more: the status is out.
 
         If the body is complete, a background task has failed, and the client need not know. If it is not, the server
@@ -129,100 +161,47 @@ class AsgiFrame:
             return  # a framework has said what it had to say, and raises only to end the application
         if exchange.nested or self.unhandled != "answer":
             raise exc
-        if not isinstance(self.errors.resolve(exc), ClientDisconnected):
+        error = self.errors.resolve(exc)
+        if error.status == 504:
+            note(error, where)
+        elif not isinstance(error, ClientDisconnected):
             self.report(exc, where)
 
-
-class _Exchange:
-    """One response on its way out, as one frame sees it."""
-
-    __slots__ = (
-        "_frame",
-        "_head",
-        "_headers",
-        "_held",
-        "_request",
-        "_send",
-        "nested",
-        "replaced",
-        "started",
-    )
-
-    def __init__(
-        self, frame: AsgiFrame, scope: Scope, send: Send, request: context.Request, *, nested: bool
+    async def _socket(
+        self, scope: Scope, receive: Receive, send: Send, request: context.Request
     ) -> None:
-        # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
-        self._head = scope["method"] == "HEAD"
-        self._headers: RawHeaders = scope["headers"]
-        self.started = False
-        self.replaced = False
-        self.nested = nested
-        self._frame = frame
-        self._request = request
-        self._send = send
-        self._held: Message | None = None
+        """Serve a websocket: an error denies or closes it."""
+        begun = self.layers.clock.mono_us()
+        socket = Socket(self, scope, send, request)
+        token = context.enter(request)
+        try:
+            await self.app(scope, receive, socket.send)
+        except Exception as caught:  # noqa: BLE001 - as above
+            await self._refuse(original(caught), socket, scope)
+        finally:
+            context.leave(request, token)
+            if self.layers.access is not None:
+                route = None if self.route is None else self.route(scope)
+                spent, path = self.layers.clock.mono_us() - begun, scope["path"]
+                status = socket.status or LEFT
+                self.layers.access.write(request, "WEBSOCKET", path, status, spent, route=route)
 
-    def render(self, exc: BaseException) -> Rendered:
-        """Return what tells `exc` to this request's client."""
-        accept = header(self._headers, b"accept")
-        return self._frame.errors.render(exc, accept, self._request.id)
-
-    async def send(self, message: Message) -> None:
-        """Pass a message on; a start gets the id, a bare standard phrase becomes an envelope."""
-        if message["type"] == "http.response.start":
-            headers = message.get("headers", ())
-            if message["status"] >= 400 and _may_be_phrase(headers):
-                self._held = message
-                return
-            self.started = True
-            if not self.nested:
-                message = {**message, "headers": self._with_id(headers)}
-        elif self._held is not None:
-            await self._release(self._held, message)
-            return
-        await self._send(message)
-
-    async def answer(self, rendered: Rendered) -> None:
-        """Send a whole response; without its body where the request was a HEAD."""
-        self.started = True
-        self._held = None
-        await self._start(
-            {
-                "type": "http.response.start",
-                "status": rendered.status,
-                "headers": encoded(rendered.headers),
-            }
-        )
-        body = b"" if self._head else rendered.body
-        await self._send({"type": "http.response.body", "body": body})
-
-    async def _release(self, start: Message, message: Message) -> None:
-        """Answer in place of a framework that only had a phrase to say, else let the held start go."""
-        self._held = None
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body") and body.decode("latin-1") in phrases(start["status"]):
-            kept = {k.decode("latin-1"): v.decode("latin-1") for k, v in start["headers"]}
-            self.replaced = start["status"] < 500
-            await self.answer(self.render(from_status(start["status"], headers=kept)))
-            return
-        self.started = True
-        await self._start(start)
-        await self._send(message)
-
-    async def _start(self, start: Message) -> None:
-        if not self.nested:
-            start = {**start, "headers": self._with_id(start["headers"])}
-        await self._send(start)
-
-    def _with_id(self, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-        key = self._frame.ids.key
-        kept = [*headers]
-        for name, _ in kept:
-            if name == key:  # the application has set one of its own
-                kept = [pair for pair in kept if pair[0] != key]
-                break
-        kept.append((key, self._request.id.encode()))
-        return kept
+    async def _refuse(self, exc: Exception, socket: Socket, scope: Scope) -> None:
+        """Deny or close a socket for `exc`, and report it or raise it if nobody has handled it."""
+        request: context.Request = scope[KEY]
+        rendered = self.errors.render(exc, header(scope["headers"], b"accept"), request.id)
+        error = self.errors.resolve(exc)
+        unhandled = rendered.status == 500
+        if unhandled and self.unhandled == "leave":
+            raise exc
+        if unhandled and self.unhandled == "answer":
+            self.report(exc, place(scope))
+        elif rendered.status > 500:
+            note(error, place(scope))
+        if rendered.status != LEFT:
+            await socket.refuse(rendered, error.code)
+        if unhandled and self.unhandled == "reraise":
+            raise exc
 
 
 def original(exc: Exception) -> Exception:
@@ -233,14 +212,3 @@ def original(exc: Exception) -> Exception:
             break
         exc = cause
     return exc
-
-
-def _may_be_phrase(headers: RawHeaders) -> bool:
-    """Whether a response is short plain text, as frameworks send when nobody told them what to say."""
-    short = plain = False
-    for name, value in headers:
-        if name == b"content-type":
-            plain = value.startswith(b"text/plain")
-        elif name == b"content-length":
-            short = len(value) <= 2 and value != b"0"
-    return plain and short

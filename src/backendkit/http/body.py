@@ -44,16 +44,32 @@ def strictly(raw: bytes, loads: Callable[[bytes], Any]) -> Any:
             value = json.loads(raw, parse_constant=_refuse)
             json.dumps(value, ensure_ascii=False).encode()
         return loads(raw)
-    except json.JSONDecodeError as error:
-        raise MalformedBody(str(error), details=[syntax_issue(error.msg, error.pos)]) from error
-    except UnicodeDecodeError as error:
-        raise _malformed("Not valid UTF-8", error) from error
-    except UnicodeEncodeError as error:
-        raise _malformed("Contains half of a surrogate pair", error) from error
-    except RecursionError as error:
-        raise _malformed("Nested too deeply", error) from error
-    except ValueError as error:
-        raise _malformed("Contains a number that JSON cannot have", error) from error
+    except (ValueError, RecursionError) as error:
+        raise malformed(error) from error
+
+
+def malformed(error: BaseException) -> MalformedBody:
+    """Return what tells a client why its body could not be parsed; `error` is what the parser raised."""
+    if isinstance(error, MalformedBody):
+        return error
+    if isinstance(error, json.JSONDecodeError):
+        return MalformedBody(str(error), details=[syntax_issue(error.msg, error.pos)])
+    for kind, issue in _FAULTS:
+        if isinstance(error, kind):
+            break
+    else:
+        issue = "Cannot be read"
+    detail = {"issue": issue, "code": "INVALID_JSON", "in": "body"}
+    return MalformedBody(type(error).__name__, details=[detail])
+
+
+# The nearest first: the first two are ValueErrors.
+_FAULTS: tuple[tuple[type[BaseException], str], ...] = (
+    (UnicodeDecodeError, "Not valid UTF-8"),
+    (UnicodeEncodeError, "Contains half of a surrogate pair"),
+    (RecursionError, "Nested too deeply"),
+    (ValueError, "Contains a number that JSON cannot have"),
+)
 
 
 def is_json(content_type: str | None) -> bool:
@@ -103,8 +119,3 @@ def checked(scope: Scope, receive: Receive) -> Receive:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _malformed(issue: str, error: Exception) -> MalformedBody:
-    detail = {"issue": issue, "code": "INVALID_JSON", "in": "body"}
-    return MalformedBody(type(error).__name__, details=[detail])

@@ -11,6 +11,7 @@ from backendkit.core.fork import remake_after_fork
 HEADER = "X-Request-ID"
 """The header's usual name."""
 
+_STOCK = 100
 _SOUND = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -45,13 +46,14 @@ class RequestIds:
         self._made = []
 
     def make(self) -> str:
-        """Return a new id: 32 hexadecimal digits from the kernel, fetched for a hundred requests at once. 0.1 us."""
+        """Return a new id: a random UUID (version 4), from the kernel's bytes, for a hundred requests at once. 0.1 us."""
         try:
             return self._made.pop()  # atomic, so that no two threads get the same
         except IndexError:
-            digits = os.urandom(16 * 100).hex()
-            self._made = [digits[at : at + 32] for at in range(32, len(digits), 32)]
-            return digits[:32]
+            digits = os.urandom(16 * _STOCK).hex()
+            made = [_uuid4(digits[at : at + 32]) for at in range(0, len(digits), 32)]
+            self._made = made[1:]
+            return made[0]
 
     def choose(self, offered: str | None) -> str:
         """Return the id for a request: `offered` if it is trusted and sound, else a new one.
@@ -61,5 +63,12 @@ class RequestIds:
         """
         if offered is None or not self._trusted:
             return self.make()
+        if _SOUND.fullmatch(offered):
+            return offered
         first = offered.partition(",")[0].strip()
         return first if _SOUND.fullmatch(first) else self.make()
+
+
+def _uuid4(digits: str) -> str:
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

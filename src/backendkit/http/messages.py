@@ -24,11 +24,40 @@ def header(headers: RawHeaders, key: bytes) -> str | None:
     return None
 
 
+def accepted(headers: RawHeaders) -> tuple[str | None, str | None]:
+    """Return the values of Accept and Accept-Language; of several, the first."""
+    accept = language = None
+    for name, value in headers:
+        if name == b"accept" and accept is None:
+            accept = value.decode("latin-1")
+        elif name == b"accept-language" and language is None:
+            language = value.decode("latin-1")
+    return accept, language
+
+
 def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Return headers as ASGI has them."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return [
+        (_USUAL.get(name) or name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers
+    ]
+
+
+_USUAL = {
+    "Content-Type": b"content-type",
+    "Content-Length": b"content-length",
+    "Vary": b"vary",
+}
 
 
 def place(scope: Scope) -> str:
     """Return where a connection goes, for a record: `GET '/users'`, without the query, which may hold secrets."""
     return f"{scope.get('method', 'WEBSOCKET')} {scope.get('path', '?')!r}"
+
+
+def allowed(methods: Iterable[str]) -> str:
+    """Return the value of `Allow`: what has a GET has a HEAD, and everything answers OPTIONS."""
+    known = set(methods)
+    if not known:
+        return ""
+    return ", ".join(sorted(known | {"OPTIONS"} | ({"HEAD"} if "GET" in known else set())))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from backendkit.core.errors import AppError
+from backendkit.logging.unhandled import unhandled
 
 logger = logging.getLogger("backendkit.errors")
 
@@ -39,7 +40,7 @@ def note(error: AppError, where: str) -> None:
 
 
 def _log(exc: BaseException, where: str) -> None:
-    logger.error("unhandled error in %s", where, exc_info=(type(exc), exc, exc.__traceback__))
+    unhandled(exc, where)
 
 
 def _to_span(exc: BaseException, _: str) -> None:

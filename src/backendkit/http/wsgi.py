@@ -1,4 +1,8 @@
-"""The WSGI frame: around any WSGI application, a request id and an envelope for whatever gets out of it."""
+"""The WSGI frame: around any WSGI application, a request id and an envelope for whatever gets out of it.
+
+One layer, as the ASGI frame is. A deadline is part of the context here and interrupts nothing; a client that has left shows when the
+server closes the response before its end.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from backendkit.core import context
-from backendkit.errors import Errors
+from backendkit.errors import Errors, Rendered
 from backendkit.http import reporting
-from backendkit.http.ids import RequestIds
+from backendkit.http.exchange import LEFT
+from backendkit.http.layers import Layers
 from backendkit.http.messages import KEY
 from backendkit.http.reporting import Report, note
 
@@ -36,45 +41,56 @@ App: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class WsgiFrame:
-    """A request id for every request, an envelope for every error.
+    """A request id for every request, an envelope for every error, and the layers that are asked for.
 
     Args:
         app: any WSGI application.
         errors: the registry by which exceptions are told.
-        ids: how requests are named; None: by `X-Request-ID`.
+        layers: what else the frame does; None: ids alone.
         propagate: asked when something went unhandled; True raises it to the server, unanswered and unreported.
-        report: told what went unhandled; None: log, current OpenTelemetry span, Sentry.
+        report: told what went unhandled; by default the log, the current OpenTelemetry span, Sentry.
+        route: returns the template of the route that served a request, for the access line.
     """
 
-    __slots__ = ("app", "errors", "ids", "propagate", "report")
+    __slots__ = ("app", "errors", "layers", "propagate", "report", "route")
 
     def __init__(
         self,
         app: App,
         errors: Errors,
         *,
-        ids: RequestIds | None = None,
+        layers: Layers | None = None,
         propagate: Callable[[], bool] = bool,
         report: Report = reporting.report,
+        route: Callable[[Environ], str | None] | None = None,
     ) -> None:
         self.app = app
         self.errors = errors
-        self.ids = ids or RequestIds()
+        self.layers = layers or Layers()
         self.propagate = propagate
         self.report = report
+        self.route = route
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request; one that a frame is already around passes through."""
         if KEY in environ:
             return self.app(environ, start_response)
-        request = context.Request(self.ids.choose(environ.get(self.ids.environ_key)))
+        layers = self.layers
+        request = context.Request(layers.ids.choose(environ.get(layers.ids.environ_key)))
         environ[KEY] = request
         response = _Response(self, environ, start_response, request)
         token = context.enter(request)
         try:
+            pages, deadlines = layers.health, layers.deadlines
+            if pages is not None and pages.has(environ["REQUEST_METHOD"], _path(environ)):
+                return response.answer(pages.answer(_path(environ)))
+            if deadlines is not None:
+                budget = deadlines.budget_us(environ.get(deadlines.environ_key))
+                if budget is not None:
+                    request.deadline_us = layers.clock.mono_us() + budget
             body = self.app(environ, response.start)
             if _is_file(body, environ):
-                request.ended = True  # the server sends the file by itself; wrapped, it could not
+                response.end()  # the server sends the file by itself; wrapped, it could not
                 return body
             return response.begin(body)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the client gets an envelope
@@ -87,6 +103,7 @@ class _Response:
     """One response on its way out; each step of its iterable runs with the request current."""
 
     __slots__ = (
+        "_begun",
         "_close",
         "_environ",
         "_first",
@@ -94,8 +111,11 @@ class _Response:
         "_iterator",
         "_length",
         "_request",
+        "_route",
         "_sent",
+        "_size",
         "_start_response",
+        "_status",
     )
 
     def __init__(
@@ -110,6 +130,10 @@ class _Response:
         self._start_response = start_response
         self._request = request
         self._length = ""
+        self._begun = 0 if frame.layers.access is None else frame.layers.clock.mono_us()
+        self._size = 0
+        self._status = 0
+        self._route: str | None = None
         self._sent = False
         self._first: bytes | None = None
         self._close: Callable[[], object] | None = None
@@ -120,6 +144,7 @@ class _Response:
         self._iterator = iter(body)
         self._first = first = next(self._iterator, b"")
         if self._length == str(len(first)):
+            self._size = len(first)
             return _Whole(first, self)
         return self
 
@@ -127,26 +152,44 @@ class _Response:
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
         """Begin the response with the request's id in it."""
-        name = self._frame.ids.header
-        lower = name.lower()
-        kept: Headers = []
-        for pair in headers:
-            key = pair[0].lower()
-            if key == "content-length":
-                self._length = pair[1]
-            if key != lower:
-                kept.append(pair)
-        kept.append((name, self._request.id))
+        layers = self._frame.layers
+        name, present = layers.ids.header, [pair[0].lower() for pair in headers]
+        self._length = (
+            headers[present.index("content-length")][1] if "content-length" in present else ""
+        )
+        if name.lower() in present:  # the application has set one of its own
+            headers = [pair for pair in headers if pair[0].lower() != name.lower()]
+        self._status = number = int(status[:3])
+        if self._frame.route is not None and layers.access is not None:
+            # Now: Flask forgets the request when it has called us.
+            self._route = self._route or self._frame.route(self._environ)
+        policy = layers.policy(self._request, _path(self._environ))
+        https = self._environ.get("wsgi.url_scheme") == "https"
+        ours = () if policy is None else policy.missing(present, number, https=https)
+        sent = [*headers, *ours, (name, self._request.id)]
         if exc_info is None:
-            return self._start_response(status, kept)
-        return self._start_response(status, kept, exc_info)
+            return self._start_response(status, sent)
+        return self._start_response(status, sent, exc_info)
+
+    def answer(self, rendered: Rendered, exc_info: ExcInfo | None = None) -> Iterable[bytes]:
+        """Begin a whole response; return its body, or none where the request was a HEAD."""
+        self.start(status_line(rendered.status), list(rendered.headers), exc_info)
+        body = b"" if self._environ.get("REQUEST_METHOD") == "HEAD" else rendered.body
+        self._size = len(body)
+        return _Whole(body, self)
 
     def failed(self, exc: Exception) -> Iterable[bytes]:
         """Answer `exc` in place of what the application began to say, and report it if nobody has handled it."""
         frame, environ = self._frame, self._environ
-        rendered = frame.errors.render(exc, environ.get("HTTP_ACCEPT"), self._request.id)
+        rendered = frame.errors.render(
+            exc,
+            environ.get("HTTP_ACCEPT"),
+            self._request.id,
+            accept_language=environ.get("HTTP_ACCEPT_LANGUAGE"),
+        )
         if self._sent or rendered.status == 500:
             if frame.propagate():
+                self._status = self._status or 500
                 self.close()
                 raise exc
             frame.report(exc, place(environ))
@@ -155,9 +198,7 @@ class _Response:
         if self._sent:
             # Servers cut the connection on this and log no second traceback: for them it is a client that left.
             raise BrokenPipeError(errno.EPIPE, "the response failed after it began") from exc
-        info = (type(exc), exc, exc.__traceback__)
-        self.start(status_line(rendered.status), list(rendered.headers), info)
-        return _Whole(b"" if environ.get("REQUEST_METHOD") == "HEAD" else rendered.body, self)
+        return self.answer(rendered, (type(exc), exc, exc.__traceback__))
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -167,6 +208,7 @@ class _Response:
         if first is not None:
             self._first = None
             self._sent = bool(first)
+            self._size += len(first)
             return first
         token = context.enter(self._request)
         try:
@@ -179,6 +221,7 @@ class _Response:
         finally:
             context.suspend(self._request, token)
         self._sent = self._sent or bool(piece)
+        self._size += len(piece)
         return piece
 
     def close(self) -> None:
@@ -196,6 +239,29 @@ class _Response:
             self._frame.report(exc, place(self._environ))
         finally:
             context.leave(self._request, token)
+            self._tell()
+
+    def end(self) -> None:
+        """End the request where the server sends the body by itself."""
+        self._request.end()
+        self._tell(int(self._length) if self._length.isdigit() else None)
+
+    def _tell(self, size: int | None = None) -> None:
+        """Write the access line."""
+        frame = self._frame
+        access = frame.layers.access
+        if access is None:
+            return
+        environ, spent = self._environ, frame.layers.clock.mono_us() - self._begun
+        access.write(
+            self._request,
+            environ.get("REQUEST_METHOD", "?"),
+            environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+            self._status or LEFT,
+            spent,
+            route=self._route,
+            size=self._size if size is None else size,
+        )
 
 
 class _Whole(list[bytes]):
@@ -217,6 +283,11 @@ def place(environ: Environ) -> str:
     """Return where a request goes, for a record: `GET /users`, without the query, which may hold secrets."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return f"{environ.get('REQUEST_METHOD', '?')} {path!r}"
+
+
+def _path(environ: Environ) -> str:
+    path: str = environ.get("PATH_INFO", "")
+    return path
 
 
 def _is_file(body: Iterable[bytes], environ: Environ) -> bool:

@@ -6,8 +6,9 @@ These are the only rooms in the house that know both a colour and a backend.
 from __future__ import annotations
 
 from backendkit.core.store import AsyncStore, Store, StoreStats
+from backendkit.stores.circuit import FailurePolicy, StoreDown, StoreUp
 from backendkit.stores.connect import connect
-from backendkit.stores.guarded import FailurePolicy, Guarded, StoreDown, StoreUp
+from backendkit.stores.guarded import Guarded
 from backendkit.stores.memory import MemoryStore
 
 __all__ = [

@@ -14,15 +14,16 @@ password.
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from backendkit.core.clock import Clock
 from backendkit.core.errors import InvalidArgument, MissingExtra
 from backendkit.core.events import Hooks
 from backendkit.core.store import Store
-from backendkit.stores.guarded import FailurePolicy, Guarded
+from backendkit.stores.circuit import FailurePolicy
+from backendkit.stores.guarded import Guarded
 from backendkit.stores.memory import DEFAULT_MAX_BYTES, DEFAULT_MAX_ENTRIES, MemoryStore
-from backendkit.stores.options import Options
+from backendkit.stores.options import HIDDEN, Options
 
 
 def connect(
@@ -50,19 +51,10 @@ def connect(
         InvalidArgument: naming the option, the rule and the value.
         MissingExtra: a Redis URL without redis-py.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        rule = f"must begin with one of {', '.join(_SCHEMES)}"
-        raise InvalidArgument("url", rule, parts.scheme)
+    parts = _split(url)
     given = Options({**dict(parse_qsl(parts.query, keep_blank_values=True)), **options})
     if parts.scheme == "memory":
-        store: Store = MemoryStore(
-            max_entries=given.whole("max_entries", DEFAULT_MAX_ENTRIES, least=1),
-            max_bytes=given.whole("max_bytes", DEFAULT_MAX_BYTES, least=1024),
-            clock=clock,
-        )
-        given.finish()
-        return store
+        return _memory(parts, given, clock)
     try:
         # Here, and not above: who uses the memory store needs no redis-py.
         from backendkit.stores.redis import RedisStore  # noqa: PLC0415
@@ -74,6 +66,34 @@ def connect(
     return Guarded(RedisStore(topology, clock=clock, now=now), policy, hooks=hooks)
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may quote a password, and so may its place in a traceback
+        parts = None
+    if parts is None:
+        raise InvalidArgument("url", "must be a URL", HIDDEN, fix=_ESCAPE)
+    if parts.scheme not in _SCHEMES:
+        rule = f"must begin with one of {', '.join(_SCHEMES)}"
+        raise InvalidArgument("url", rule, parts.scheme)
+    if parts.fragment:
+        raise InvalidArgument("url", "must have no fragment", HIDDEN, fix=_ESCAPE)
+    return parts
+
+
+def _memory(parts: SplitResult, given: Options, clock: Clock | None) -> MemoryStore:
+    if parts.netloc or parts.path:
+        raise InvalidArgument("url", "must name nothing after memory://", HIDDEN)
+    store = MemoryStore(
+        max_entries=given.whole("max_entries", DEFAULT_MAX_ENTRIES, least=1),
+        max_bytes=given.whole("max_bytes", DEFAULT_MAX_BYTES, least=1024),
+        clock=clock,
+    )
+    given.finish()
+    return store
+
+
+_ESCAPE = "write characters that mean something in a URL as %23 (#), %2F (/), %3F (?), %40 (@), in a password too"
 _SCHEMES = (
     "memory",
     "redis",

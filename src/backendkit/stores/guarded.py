@@ -16,60 +16,22 @@ from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, TypeVar
 
 from backendkit.core import checks
-from backendkit.core.checks import Duration
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.errors import ReplyTimeout, StoreError, StoreUnavailable
-from backendkit.core.events import Event, Hooks
+from backendkit.core.events import Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import IO, AsyncIO, SyncIO, step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.operation import Change, Operation, Reply, Script, State
+from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome
 from backendkit.core.store import Store, StoreStats
+from backendkit.stores.circuit import Circuit, FailurePolicy, StoreDown, StoreUp, probe_of
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailurePolicy:
-    """When the guard opens and how it probes; durations are a `timedelta` or seconds.
-
-    Attributes:
-        timeouts: reply timeouts that open the guard, from 1.
-        within: the time in which they must come, from 1 ms.
-        first_probe: how long after opening to probe first, from 1 ms; also how often the prober looks around.
-        longest_probe: what the time between probes doubles up to, from `first_probe`.
-    """
-
-    timeouts: int = 2
-    within: Duration = 1.0
-    first_probe: Duration = 0.05
-    longest_probe: Duration = 1.0
-
-    def __post_init__(self) -> None:
-        checks.whole("timeouts", self.timeouts, least=1)
-        checks.duration_us("within", self.within, least_us=1_000)
-        first_us = checks.duration_us("first_probe", self.first_probe, least_us=1_000)
-        checks.duration_us("longest_probe", self.longest_probe, least_us=first_us)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreDown(Event):
-    """The guard has opened: operations on `route` are answered without asking it. `reason` names no secret."""
-
-    route: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoreUp(Event):
-    """The guard has closed: `route` answers again, after `down_us` microseconds."""
-
-    route: str
-    down_us: int
 
 
 class Guarded:
@@ -86,6 +48,7 @@ class Guarded:
     __slots__ = (
         "__weakref__",
         "_aio",
+        "_closed",
         "_hooks",
         "_lock",
         "_policy",
@@ -102,12 +65,14 @@ class Guarded:
     ) -> None:
         self.store = store
         self._policy = policy or FailurePolicy()
-        self._hooks = hooks or Hooks()
+        # Not `or`: hooks without a listener are false.
+        self._hooks = Hooks() if hooks is None else hooks
         self._time = SystemClock()  # servers fail in real time, whatever clock the features have
-        self.circuits: dict[str, _Circuit] = {}
+        self.circuits: dict[str, Circuit] = {}
         self._timeouts: dict[str, deque[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._prober_due_us = 0
+        self._closed = False
         self._lock = threading.Lock()
         self._aio = AsyncGuarded(self)
         remake_after_fork(self)
@@ -168,6 +133,7 @@ class Guarded:
     def close(self) -> None:
         """Close the guarded store and stop probing."""
         with self._lock:
+            self._closed = True
             self.circuits.clear()
         self.store.close()
 
@@ -195,13 +161,18 @@ class Guarded:
     def opens_after(
         self, operations: Sequence[Operation[Any]], outcomes: Sequence[Outcome[Any]]
     ) -> bool:
-        """Note a batch's failures; return whether any of them opened the guard."""
-        failures = [
-            (operation, outcome.error)
-            for operation, outcome in zip(operations, outcomes, strict=True)
-            if isinstance(outcome, Error) and isinstance(outcome.error, StoreError)
-        ]
-        opened = [self.opens(operation, error) for operation, error in failures]
+        """Note a batch's failures; return whether any of them opened the guard.
+
+        A batch is one write and one wait per server: that no answer came in time counts once for each.
+        """
+        failures: dict[tuple[str, bool], tuple[Operation[Any], StoreError]] = {}
+        for operation, outcome in zip(operations, outcomes, strict=True):
+            if isinstance(outcome, Error) and isinstance(outcome.error, StoreError):
+                error = outcome.error
+                late = isinstance(error, ReplyTimeout)
+                if late or isinstance(error, StoreUnavailable):
+                    failures.setdefault((self.store.route(operation), late), (operation, error))
+        opened = [self.opens(operation, error) for operation, error in failures.values()]
         return any(opened)
 
     def opens(self, operation: Operation[Any], error: StoreError) -> bool:
@@ -211,13 +182,13 @@ class Guarded:
         route = self.store.route(operation)
         now = self._time.mono_us()
         with self._lock:
-            if route in self.circuits or (
-                isinstance(error, ReplyTimeout) and not self._too_many(route, now)
-            ):
+            if self._closed or route in self.circuits:
+                return False
+            if isinstance(error, ReplyTimeout) and not self._too_many(route, now):
                 return False
             first_us = checks.duration_us("first_probe", self._policy.first_probe)
-            probe = Operation(PROBE, operation.keys[:1], (), _nothing)
-            self.circuits[route] = _Circuit(
+            probe = probe_of(operation)
+            self.circuits[route] = Circuit(
                 route, error.reason, probe, now, now + first_us, first_us
             )
             self._timeouts.pop(route, None)
@@ -227,19 +198,43 @@ class Guarded:
 
     def probe_from_thread(self) -> None:
         """See to it that somebody probes: a thread of ours, unless a task or a thread is at it."""
-        if self._needs_prober():
-            io = SyncIO(self.store, self._time, Flights())
-            threading.Thread(
-                target=lambda: step(self._probe(io)), name="backendkit-probe", daemon=True
-            ).start()
+        if self._needed_prober() is not None:
+            self._probe_in_thread()
 
     def probe_from_loop(self) -> None:
-        """See to it that somebody probes: a task of this loop, unless a task or a thread is at it."""
-        if self._needs_prober():
+        """See to it that somebody probes: a task of this loop, unless a task or a thread is at it.
+
+        Where one has died with its loop it is a thread, too: else nobody would ever come to probe in an
+        application that runs a short loop for each request.
+        """
+        needed = self._needed_prober()
+        if needed is _Prober.THREAD:
+            self._probe_in_thread()
+        elif needed is _Prober.ANY:
             io = AsyncIO(self.store.aio, self._time, Flights())
             task = asyncio.get_running_loop().create_task(self._probe(io), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def end_tasks(self) -> None:
+        """End the prober, if it is a task of this loop."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is loop]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _probe_in_thread(self) -> None:
+        io = SyncIO(self.store, self._time, Flights())
+        thread = threading.Thread(
+            target=lambda: step(self._probe(io)), name="backendkit-probe", daemon=True
+        )
+        try:
+            thread.start()
+        except (
+            RuntimeError
+        ):  # no more threads, or the interpreter is going down: the next caller tries
+            self._prober_due_us = _DIED
 
     def _too_many(self, route: str, now: int) -> bool:
         """Count one more reply timeout; return whether they have become too many."""
@@ -248,40 +243,55 @@ class Guarded:
         within_us = checks.duration_us("within", self._policy.within)
         return len(times) == self._policy.timeouts and now - times[0] <= within_us
 
-    def _needs_prober(self) -> bool:
-        """Whether nobody probes; then the caller must. A prober that is late has died with its loop or process."""
+    def _needed_prober(self) -> _Prober | None:
+        """Return what must probe from here, None if somebody does. Who is late has died with its loop or process."""
         now = self._time.mono_us()
         with self._lock:
             if not self.circuits or now < self._prober_due_us:
-                return False
+                return None
+            needed = _Prober.THREAD if self._prober_due_us else _Prober.ANY
             self._prober_due_us = now + _LATE_US
-            return True
+            return needed
 
     async def _probe(self, io: IO) -> None:
         """Probe what is down until nothing is."""
-        look_us = checks.duration_us("first_probe", self._policy.first_probe)
-        while True:
-            with self._lock:
-                if not self.circuits:
-                    self._prober_due_us = 0
-                    return
-                self._prober_due_us = self._time.mono_us() + _LATE_US
-            for circuit in list(self.circuits.values()):
-                if circuit.probe_us <= self._time.mono_us():
-                    await self._try(io, circuit)
-            await io.wait(look_us)
+        try:
+            while self._goes_on():
+                for circuit in list(self.circuits.values()):
+                    if circuit.probe_us <= self._time.mono_us():
+                        self._prober_due_us = self._time.mono_us() + _LATE_US
+                        await self._try(io, circuit)
+                await io.wait(self._pause_us())
+        except BaseException:
+            self._prober_due_us = _DIED
+            raise
 
-    async def _try(self, io: IO, circuit: _Circuit) -> None:
+    def _goes_on(self) -> bool:
+        with self._lock:
+            self._prober_due_us = self._time.mono_us() + _LATE_US if self.circuits else 0
+            return bool(self.circuits)
+
+    def _pause_us(self) -> int:
+        """Return how long until the next probe, or until the prober looks around."""
+        look_us = checks.duration_us("first_probe", self._policy.first_probe)
+        next_us = min((c.probe_us for c in list(self.circuits.values())), default=0)
+        return max(min(look_us, next_us - self._time.mono_us()), 1_000)
+
+    async def _try(self, io: IO, circuit: Circuit) -> None:
+        started_us = self._time.mono_us()
         try:
             await io.run(circuit.probe)
         except StoreError as error:
             longest_us = checks.duration_us("longest_probe", self._policy.longest_probe)
             circuit.reason = error.reason
             circuit.pause_us = min(2 * circuit.pause_us, longest_us)
-            circuit.probe_us = self._time.mono_us() + circuit.pause_us
+            # From its start: the time in which a paused server lets it wait is none in which it looks away.
+            circuit.probe_us = started_us + circuit.pause_us
             return
         with self._lock:
-            was_open = self.circuits.pop(circuit.route, None) is circuit
+            was_open = self.circuits.get(circuit.route) is circuit
+            if was_open:
+                del self.circuits[circuit.route]
         if was_open and self._hooks:
             self._hooks.emit(StoreUp(circuit.route, self._time.mono_us() - circuit.opened_us))
 
@@ -324,19 +334,15 @@ class AsyncGuarded:
     async def close(self) -> None:
         """Close the guarded store and stop probing."""
         self._guarded.close()
+        await self._guarded.end_tasks()
         await self._guarded.store.aio.close()
 
 
-@dataclass(slots=True)
-class _Circuit:
-    """What is down: since when, how to probe it, and when next."""
+class _Prober(Enum):
+    """What may probe."""
 
-    route: str
-    reason: str
-    probe: Operation[None]
-    opened_us: int
-    probe_us: int
-    pause_us: int
+    ANY = "a task of the loop that needs it, or a thread"
+    THREAD = "a thread: the last prober has died"
 
 
 @dataclass(slots=True)
@@ -353,16 +359,8 @@ class _Batch:
         return [Error(self.rejected[n]) if n in self.rejected else next(rest) for n in range(total)]
 
 
-def _fold_probe(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
-    return Change((), [1])
-
-
-def _nothing(reply: Reply) -> None:
-    return None
-
-
-PROBE = Script("store.probe", lua="return {1}", fold=_fold_probe)
-"""Reads and writes nothing: whether the server of a key runs scripts at all."""
+_DIED = 1
+"""When a prober that has died is due: long ago. Zero says that there is none."""
 
 _LATE_US = 3 * SECOND_US
 """A prober that has not come round for so long has died with its loop or its process."""

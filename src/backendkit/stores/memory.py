@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 from backendkit.core import checks
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.errors import StoreClosed, StoreFull
-from backendkit.core.fork import remake_after_fork
+from backendkit.core.fork import hold_during_fork
 from backendkit.core.operation import DELETE, Operation, Reply, Script, State, Write
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import StoreStats
@@ -85,7 +85,7 @@ class MemoryStore:
         self._entries = self._bytes = self._evicted = self._operations = 0
         self._closed = False
         self._aio = AsyncMemoryStore(self)
-        remake_after_fork(self)
+        hold_during_fork(self)
 
     @property
     def aio(self) -> AsyncMemoryStore:
@@ -138,13 +138,10 @@ class MemoryStore:
             self._evictable.clear()
             self._entries = self._bytes = 0
 
-    def after_fork_in_child(self) -> None:
-        """Replace the lock, which another thread may have held: its change is whole or not begun in the child.
-
-        A fold changes no bookkeeping and the bookkeeping no fold, so that the worst a fork can cut in two is one
-        entry's accounting.
-        """
-        self._lock = threading.Lock()
+    @property
+    def fork_lock(self) -> threading.Lock:
+        """What a fork waits for, so that the child's copy of the state is whole."""
+        return self._lock
 
     def _outcome(self, operation: Operation[R]) -> Outcome[R]:
         try:
@@ -175,7 +172,8 @@ class MemoryStore:
             expires = now + ttl_us
             if expires >> _BUCKET_BITS == old[1] >> _BUCKET_BITS:
                 nbytes = _ENTRY_BYTES + len(key) + script.weigh(state)
-                if self._bytes + nbytes - old[2] <= self._max_bytes:
+                room = self._max_bytes - self._bytes + old[2]
+                if nbytes <= room and script.evictable == (key in self._evictable):
                     shard[key] = (state, expires, nbytes)
                     self._bytes += nbytes - old[2]
                     return reply
@@ -195,9 +193,16 @@ class MemoryStore:
     def _ready_when_full(
         self, states: list[State], keys: tuple[bytes, ...], now: int
     ) -> list[State]:
-        """Make room for all of `keys`; where there is none, hand out copies, so that a refusal changes nothing."""
-        self._make_room(len(keys), 1, now, keys)
-        if self._entries + len(keys) > self._max_entries or self._bytes >= self._max_bytes:
+        """Hand out copies where a refusal is possible, so that it changes nothing.
+
+        Nothing is dropped here: the operation may only look. What is there already needs no further entry:
+        while there are bytes left, its states go out as they are, for copying a long log costs milliseconds.
+        """
+        while self._is_full(len(keys), 1) and self._expire(now, _SWEPT):
+            pass
+        droppable = len(self._evictable) - sum(key in self._evictable for key in keys)
+        absent = sum(self._entry(key) is None for key in keys)
+        if self._is_full(absent - droppable, 0 if droppable else 1):
             return deepcopy(states)
         return states
 
@@ -214,7 +219,7 @@ class MemoryStore:
         ]
         room = self._max_bytes - self._bytes
         if self._entries + len(puts) > self._max_entries or sum(put[3] for put in puts) > room:
-            self._fit(puts, now)
+            self._fit(keys, writes, puts, now)
         for key, write in zip(keys, writes, strict=True):
             if write is DELETE:
                 self._remove(key)
@@ -235,10 +240,12 @@ class MemoryStore:
             self._bytes += nbytes - old[2]
             was = old[1] >> _BUCKET_BITS
             if was != bucket:
-                del self._buckets[was][key]
+                self._strike(key, was)
                 self._enlist(key, bucket)
         if evictable:
             self._evictable[key] = None
+        else:
+            self._evictable.pop(key, None)
 
     def _enlist(self, key: bytes, bucket: int) -> None:
         keys = self._buckets.get(bucket)
@@ -247,55 +254,91 @@ class MemoryStore:
             heappush(self._due, bucket)
         keys[key] = None
 
+    def _strike(self, key: bytes, bucket: int) -> None:
+        """Take a key off its bucket. An empty one goes at once: the time of long-lived ones may be weeks away."""
+        keys = self._buckets.get(bucket)
+        if keys is None:
+            return  # it was the last of what has expired, and is off already
+        keys.pop(key, None)
+        if not keys:
+            del self._buckets[
+                bucket
+            ]  # its number stays in the heap until it comes up, or too many have
+            if len(self._due) > 2 * len(self._buckets) + _SPARE_NUMBERS:
+                self._due = sorted(self._buckets)
+
     def _remove(self, key: bytes) -> None:
         entry = self._shards[hash(key) & _MASK].pop(key, None)
         if entry is None:
             return
         self._entries -= 1
         self._bytes -= entry[2]
-        del self._buckets[entry[1] >> _BUCKET_BITS][key]
+        self._strike(key, entry[1] >> _BUCKET_BITS)
         self._evictable.pop(key, None)
 
     def _expire(self, now: int, most: int) -> bool:
-        """Remove at most `most` entries whose second has passed; return whether any was there."""
+        """Remove at most `most` entries whose second has passed; return whether that was any use."""
         found = False
         while most > 0 and self._due and self._due[0] < now >> _BUCKET_BITS:
-            keys = self._buckets[self._due[0]]
-            while keys and most > 0:
-                self._remove(next(reversed(keys)))
-                most -= 1
-                found = True
+            found = True
+            most -= 1
+            keys = self._buckets.get(self._due[0])
+            if keys is None:
+                heappop(self._due)
+                continue
+            # The last, for a dictionary emptied from its front is searched through its holes each time.
+            key, _ = keys.popitem()
             if not keys:
                 del self._buckets[heappop(self._due)]
+            self._remove(key)
         return found
 
-    def _fit(self, puts: list[_Put], now: int) -> None:
-        """Make room for what `puts` add, or refuse if that is possible without loss.
+    def _fit(
+        self, keys: tuple[bytes, ...], writes: Sequence[Write], puts: list[_Put], now: int
+    ) -> None:
+        """Make room for what the writes add, or refuse if that is possible without loss.
 
         It is not where a fold has let a state grow in place that it had been given: then the bound is passed
         by that growth, once, for the next operation finds the store full and works on copies.
         """
-        old = [self._shards[hash(put[0]) & _MASK].get(put[0]) for put in puts]
-        entries = old.count(None)
-        nbytes = sum(put[3] for put in puts) - sum(entry[2] for entry in old if entry is not None)
-        if nbytes <= self._max_bytes:
-            self._make_room(entries, nbytes, now, tuple(put[0] for put in puts))
-        fits = (
-            self._entries + entries <= self._max_entries and self._bytes + nbytes <= self._max_bytes
+        # Making room would else remove what has expired of these keys from under the sums below.
+        self._drop_expired(keys, now)
+        old = [self._entry(put[0]) for put in puts]
+        gone = [
+            self._entry(key) for key, write in zip(keys, writes, strict=True) if write is DELETE
+        ]
+        entries = old.count(None) - len(gone) + gone.count(None)
+        nbytes = sum(put[3] for put in puts) - sum(e[2] for e in (*old, *gone) if e is not None)
+        changed_in_place = any(
+            e is not None and e[0] is put[1] and _is_mutable(e[0])
+            for e, put in zip(old, puts, strict=True)
         )
-        grown_in_place = any(
-            e is not None and e[0] is put[1] for e, put in zip(old, puts, strict=True)
-        )
-        if not fits and (entries or nbytes > 0) and not grown_in_place:
+        if changed_in_place or nbytes <= self._max_bytes:
+            self._make_room(entries, nbytes, now, keys)
+        grows = entries > 0 or nbytes > 0
+        if grows and self._is_full(entries, nbytes) and not changed_in_place:
             raise StoreFull(
                 f"the memory store holds {self._entries} entries and about {self._bytes} bytes; "
                 f"its bounds are {self._max_entries} and {self._max_bytes}\n"
                 "To fix it: raise max_entries or max_bytes, or use Redis"
             )
 
+    def _is_full(self, entries: int, nbytes: int) -> bool:
+        """Whether there is no room for so many more."""
+        return self._entries + entries > self._max_entries or self._bytes + nbytes > self._max_bytes
+
+    def _entry(self, key: bytes) -> _Entry | None:
+        return self._shards[hash(key) & _MASK].get(key)
+
+    def _drop_expired(self, keys: tuple[bytes, ...], now: int) -> None:
+        for key in keys:
+            entry = self._entry(key)
+            if entry is not None and entry[1] <= now:
+                self._remove(key)
+
     def _make_room(self, entries: int, nbytes: int, now: int, spared: tuple[bytes, ...]) -> None:
         """Remove until `entries` and `nbytes` more fit: what has expired, then the oldest that may be dropped."""
-        while self._entries + entries > self._max_entries or self._bytes + nbytes > self._max_bytes:
+        while self._is_full(entries, nbytes):
             if self._expire(now, _SWEPT):
                 continue
             oldest = next((key for key in self._evictable if key not in spared), None)
@@ -331,6 +374,11 @@ class AsyncMemoryStore:
         self._store.close()
 
 
+def _is_mutable(state: State) -> bool:
+    """Whether a fold can have changed `state` in place: a copy of what cannot change is the thing itself."""
+    return deepcopy(state) is not state
+
+
 _Entry: TypeAlias = tuple[State, int, int]
 """State, monotonic microsecond of expiry, approximate bytes. A tuple, so that the garbage collector passes it over."""
 
@@ -343,5 +391,7 @@ _BUCKET_BITS = 20
 """A bucket spans 2**20 microseconds."""
 _SWEPT = 8
 """Expired entries that one write removes."""
+_SPARE_NUMBERS = 1024
+"""Numbers of buckets that are gone which the heap may hold beside as many as it has of buckets that are not."""
 _ENTRY_BYTES = 300
 """What an entry costs beside its key and state: two dictionary slots, a tuple, three numbers."""

@@ -21,28 +21,30 @@ class Options:
         self._given.setdefault(option, value)
 
     def text(self, option: str) -> str | None:
-        """Take an option as text; None where it is missing or empty."""
+        """Take an option as text; None where it is missing or empty. No error shows its value."""
         value = self._given.pop(option, None)
-        return None if value in (None, "") else str(value)
+        if value is not None and not isinstance(value, str):
+            raise InvalidArgument(option, "must be text", type(value))
+        return value or None
 
     def whole(
         self, option: str, default: int, *, least: int = 0, most: int = checks.LARGEST_INT
     ) -> int:
-        """Take an option as text; None where it is missing or empty."""
+        """Take an option as a whole number in `least..most`."""
         value = self._given.pop(option, default)
-        if isinstance(value, str) and value.isdecimal():
+        if isinstance(value, str) and _DIGITS.fullmatch(value):
             value = int(value)
         return checks.whole(option, value, least=least, most=most)
 
     def seconds(self, option: str, default: float) -> float:
-        """Take an option as a whole number in `least..most`."""
+        """Take an option as seconds, 0.001..60."""
         value = self._given.pop(option, default)
         seconds = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
         us = checks.duration_us(option, seconds, least_us=1_000, most_us=60 * SECOND_US)
         return us / SECOND_US
 
     def flag(self, option: str, *, default: bool) -> bool:
-        """Take an option as seconds, 0.001..60."""
+        """Take an option as yes or no."""
         value = self._given.pop(option, default)
         if isinstance(value, bool):
             return value
@@ -51,14 +53,18 @@ class Options:
         return _FLAGS[value]
 
     def finish(self) -> None:
-        """Refuse what nobody took. Values are not shown: one of them may be a misspelt password."""
+        """Refuse what nobody took. Values are not shown, nor what is no name: part of a password may stand there."""
         if self._given:
+            names = sorted(name if _NAME.fullmatch(name) else HIDDEN for name in self._given)
             raise InvalidArgument(
-                "url",
-                "must have no options but those this kind of store knows",
-                sorted(self._given),
+                "url", "must have no options but those this kind of store knows", names
             )
 
 
-_NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
+HIDDEN = "***"
+"""Stands in an error for a piece of a URL: where one is wrong, a password that was not escaped may be why."""
+
+_NAME = re.compile(r"[a-z]+(_[a-z]+)*")
+_DIGITS = re.compile(r"[0-9]{1,16}")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}

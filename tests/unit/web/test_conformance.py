@@ -153,7 +153,7 @@ def test_an_unknown_error_is_recorded_once_with_its_traceback(pair: Pair, path: 
         pair.driver.get(path + "?token=hunter2")
     (report,) = reports
     assert report.has_traceback
-    assert report.text == f"unhandled error in GET {path!r}"
+    assert report.text == f'unhandled error where="GET {path!r}"'
 
 
 @pytest.mark.parametrize("path", ["/raise/app", "/raise/foreign", "/raise/group", "/nowhere"])

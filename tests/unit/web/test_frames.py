@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from backendkit.core import context
 from backendkit.core.errors import InvalidArgument
 from backendkit.errors import ClientDisconnected, Errors, MalformedBody, NotFound, UpstreamError
-from backendkit.http import AsgiFrame, RequestIds, WsgiFrame
+from backendkit.http import AsgiFrame, Layers, RequestIds, WsgiFrame
 from backendkit.http.body import is_json, parse
 from tests.unit.web.drivers import Asgi, Wsgi, caught_reports
 
@@ -67,7 +68,8 @@ def test_ids_are_all_different() -> None:
     for thread in threads:
         thread.join()
     assert len(set(taken)) == len(taken) == 16_000
-    assert {len(one) for one in taken} == {32}
+    assert {len(one) for one in taken} == {36}
+    assert {UUID(one).version for one in taken[:200]} == {4}
 
 
 def test_a_forked_child_makes_other_ids() -> None:
@@ -83,7 +85,7 @@ def test_a_forked_child_makes_other_ids() -> None:
     os.close(writing)
     with os.fdopen(reading) as pipe:
         text = pipe.read()
-    theirs = {text[at : at + 32] for at in range(0, len(text), 32)}
+    theirs = {text[at : at + 36] for at in range(0, len(text), 36)}
     assert len(theirs) == 150
     assert not theirs & {ids.make() for _ in range(150)}
 
@@ -329,7 +331,7 @@ def test_asgi_nested_frames_name_the_request_once() -> None:
 
     inner = Errors()
     inner.map(KeyError, NotFound)
-    nested = AsgiFrame(app, inner, ids=RequestIds(trusted=False))
+    nested = AsgiFrame(app, inner, layers=Layers(ids=RequestIds(trusted=False)))
     answer = asgi(nested).get("/", {"X-Request-ID": "outer"})
     assert answer.status == 404
     assert answer.all("x-request-id") == ["outer"]
@@ -353,7 +355,7 @@ def test_asgi_a_hook_that_fails_does_not_fail_the_request(
 
     with caught_reports() as reports:
         assert asgi(app).get("/").status == 500
-    assert next(r.text for r in reports) == "unhandled error in GET '/'"
+    assert next(r.text for r in reports) == "unhandled error where=\"GET '/'\""
     assert len([r for r in reports if isinstance(r.exc, ValueError)]) == 1
 
 
@@ -507,7 +509,7 @@ def test_wsgi_nested_frames_name_the_request_once() -> None:
         start_response("200 OK", [])
         return [(context.request_id() or "").encode()]
 
-    nested = WsgiFrame(app, Errors(), ids=RequestIds(trusted=False))
+    nested = WsgiFrame(app, Errors(), layers=Layers(ids=RequestIds(trusted=False)))
     answer = wsgi(nested).get("/", {"X-Request-ID": "outer"})
     assert answer.all("x-request-id") == ["outer"]
     assert answer.body == b"outer"

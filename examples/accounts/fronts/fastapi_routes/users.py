@@ -7,7 +7,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from backendkit.fastapi import raises
 from examples.accounts.domain.accounts import Accounts
+from examples.accounts.domain.errors import EmailTaken, UserNotFound
 from examples.accounts.fronts.fastapi_routes.respond import respond
 from examples.accounts.wire import users as wire
 
@@ -16,7 +18,9 @@ def users_router(accounts: Accounts) -> APIRouter:
     """Return the routes of users."""
     router = APIRouter(tags=["users"])
 
-    @router.post(wire.PATH, status_code=201, response_model=wire.UserView)
+    @router.post(
+        wire.PATH, status_code=201, response_model=wire.UserView, responses=raises(EmailTaken)
+    )
     def register(body: wire.Registration) -> Response:
         """Register a user."""
         return respond(wire.created(accounts.register(body.email, body.name)))
@@ -26,7 +30,9 @@ def users_router(accounts: Accounts) -> APIRouter:
         """List users in the order of their ids."""
         return respond(wire.listed(accounts.page(after=query.after, limit=query.limit), query))
 
-    @router.get(wire.PATH + "/{user_id}", response_model=wire.UserView)
+    @router.get(
+        wire.PATH + "/{user_id}", response_model=wire.UserView, responses=raises(UserNotFound)
+    )
     def show(user_id: wire.UserId) -> Response:
         """Return one user."""
         return respond(wire.shown(accounts.get(user_id)))

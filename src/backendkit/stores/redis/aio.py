@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import RedisError
 
 from backendkit.core.clock import SECOND_US
-from backendkit.core.errors import StoreClosed
+from backendkit.core.errors import NotSent, StoreClosed
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.stores.redis.address import Address
@@ -32,13 +33,14 @@ LARGE = 64 << 10
 class AsyncRedisStore:
     """The asynchronous face of a `RedisStore`; any number of event loops may use it at once."""
 
-    __slots__ = ("_foreign", "_loops", "_shared", "_store")
+    __slots__ = ("_foreign", "_lock", "_loops", "_shared", "_store")
 
     def __init__(self, store: RedisStore, shared: Shared) -> None:
         self._store = store
         self._shared = shared
         self._loops: dict[int, _LoopLanes] = {}
         self._foreign: list[dict[int, _LoopLanes]] = []
+        self._lock = threading.Lock()
 
     @property
     def sync(self) -> RedisStore:
@@ -47,6 +49,7 @@ class AsyncRedisStore:
 
     def after_fork_in_child(self) -> None:
         """Begin anew, and keep the parent's lanes from being collected: closing them would break its epoll."""
+        self._lock = threading.Lock()
         if self._loops:
             self._foreign.append(self._loops)
         self._loops = {}
@@ -58,7 +61,10 @@ class AsyncRedisStore:
         raw: Raw | None = None
         if address is not None:
             payload = shared.pack(operation)
-            raw = await self.lane(address, operation, payload).submit(payload)
+            hurry_us = shared.hurry_us()
+            if hurry_us is not None and hurry_us <= 0:
+                raise NotSent("the deadline has passed")
+            raw = await self.lane(address, operation, payload).submit(payload, left_us=hurry_us)
             if type(raw) is list:
                 return operation.read(raw)
         carrier = _AwaitingCarrier(self, shared)
@@ -75,7 +81,8 @@ class AsyncRedisStore:
     async def close(self) -> None:
         """Close both faces; connections of the running loop are closed when this returns."""
         self._store.close()
-        await asyncio.sleep(0)  # the lanes' tasks end
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     def close_lanes(self) -> None:
         """Have every loop close its own lanes."""
@@ -99,7 +106,8 @@ class AsyncRedisStore:
 
     def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> _LoopLanes:
         self._forget_closed()
-        lanes = self._loops[id(loop)] = _LoopLanes(loop, self._shared)
+        with self._lock:
+            lanes = self._loops[id(loop)] = _LoopLanes(loop, self._shared)
         return lanes
 
     def _forget_closed(self) -> None:
@@ -107,7 +115,13 @@ class AsyncRedisStore:
             loop = lanes.loop()
             if loop is None or loop.is_closed():
                 lanes.forget()
-                self._loops.pop(number, None)
+                with self._lock:  # another thread's new loop may have got the dead one's number
+                    if self._loops.get(number) is lanes:
+                        del self._loops[number]
+
+
+_TURNS = 3
+"""Turns of a loop until a lane is closed: its task hears of it, aborts the transport, which closes the socket."""
 
 
 class _LoopLanes:
@@ -133,7 +147,10 @@ class _LoopLanes:
         elif loop is _running_loop():
             self._close_here()
         else:
-            loop.call_soon_threadsafe(self._close_here)
+            try:
+                loop.call_soon_threadsafe(self._close_here)
+            except RuntimeError:  # it was closed this very moment
+                self.forget()
 
     def forget(self) -> None:
         """Let go of the lanes, and keep what they have counted."""
@@ -152,18 +169,33 @@ class _AwaitingCarrier:
 
     __slots__ = ("_face", "_shared")
 
+    blocks = False
+
     def __init__(self, face: AsyncRedisStore, shared: Shared) -> None:
         self._face = face
         self._shared = shared
 
     async def exchange(
-        self, operation: Operation[Any], address: Address, payload: bytes, *, skip: int = 0
+        self,
+        operation: Operation[Any],
+        address: Address,
+        payload: bytes,
+        due_us: int,
+        *,
+        skip: int = 0,
     ) -> Raw:
-        return await self._face.lane(address, operation, payload).submit(payload, skip=skip)
+        left_us = due_us - self._shared.time.mono_us()
+        if left_us <= 0:
+            return NotSent("the deadline has passed")
+        lane = self._face.lane(address, operation, payload)
+        return await lane.submit(payload, skip=skip, left_us=left_us)
 
     async def command(self, dial: Dial, address: Address, due_us: int, *words: str) -> Any:
-        if dial.tls is not None and not dial.tls.built:
-            await asyncio.to_thread(dial.tls.context)
+        try:
+            if dial.tls is not None and not dial.tls.built:
+                await asyncio.to_thread(dial.tls.context)
+        except OSError as error:  # a file that is not there or holds no certificate
+            raise unanswered(address, error) from error
         connection = dial.streaming(address)
         try:
             async with asyncio.timeout(max(due_us - self._shared.time.mono_us(), 0) / SECOND_US):
@@ -173,7 +205,7 @@ class _AwaitingCarrier:
         except (RedisError, TimeoutError) as error:
             raise unanswered(address, error) from error
         finally:
-            await connection.disconnect(nowait=True)
+            connection.abort()
 
     async def wait(self, us: int) -> None:
         await self._shared.time.sleep_async(us)

@@ -1,4 +1,4 @@
-"""What this store uses of redis-py's connections: public names of redis-py 5 to 8, and their types.
+"""What this store uses of redis-py's connections, and their types; `dial` alone reaches below these names.
 
 redis-py leaves most of these untyped. A release that renames one fails the type check of `dial`, or the first
 test, and this page says what to look for.
@@ -56,18 +56,16 @@ class StreamingConnection(Protocol):
         """Connect, authenticate and select the database; raises `RedisError`."""
         ...
 
-    async def disconnect(self, *, nowait: bool = False) -> None:
-        """Close the transport; harmless where there is none."""
+    def abort(self) -> None:
+        """Close the transport at once, throwing away what it holds; harmless where there is none."""
         ...
 
     async def send_command(self, *words: str, check_health: bool = True) -> None:
         """Pack a command and send it."""
         ...
 
-    async def send_packed_command(
-        self, command: Sequence[bytes], *, check_health: bool = True
-    ) -> None:
-        """Send packed commands as they are; suspends only where the transport's buffer is full."""
+    async def write(self, payload: bytes) -> None:
+        """Write packed commands; suspends only where the transport's buffer is full."""
         ...
 
     async def read_response(

@@ -22,9 +22,15 @@ class Carrier(Wire, Protocol):
     """A wire that also carries operations."""
 
     async def exchange(
-        self, operation: Operation[Any], address: Address, payload: bytes, *, skip: int = 0
+        self,
+        operation: Operation[Any],
+        address: Address,
+        payload: bytes,
+        due_us: int,
+        *,
+        skip: int = 0,
     ) -> Raw:
-        """Send packed commands to a server and return what comes back for the last; never raises a store's error."""
+        """Send packed commands to a server and return what comes back for the last, by `due_us` (real, monotonic)."""
         ...
 
 
@@ -35,6 +41,7 @@ class Delivery:
         shared: the store.
         operation: what to send. All further attempts share the time that one has.
         address: where the first attempt went; None if nobody knew where to.
+        due_us: by when, on the real monotonic clock; None gives it the time of an operation from now on.
     """
 
     __slots__ = (
@@ -44,36 +51,47 @@ class Delivery:
         "_evaluate",
         "_operation",
         "_pause_us",
+        "_redirects",
         "_shared",
         "_topology",
     )
 
-    def __init__(self, shared: Shared, operation: Operation[Any], address: Address | None) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        operation: Operation[Any],
+        address: Address | None,
+        due_us: int | None = None,
+    ) -> None:
         self._shared = shared
         self._topology = shared.topology
         self._operation = operation
         self._address = address
-        self._due_us = shared.time.mono_us() + shared.left_us()
+        self._due_us = shared.time.mono_us() + shared.left_us() if due_us is None else due_us
         self._asking = False
         self._evaluate = False
         self._pause_us = _FIRST_PAUSE_US
+        self._redirects = 0
 
     async def run(self, carrier: Carrier, raw: Raw | None) -> Reply:
         """Go on until there is a reply.
 
         Args:
             carrier: who sends.
-            raw: what came back from the first attempt; None if there was none.
+            raw: what came back from the first attempt, if there was one.
 
         Raises:
             NotSent: nothing ran.
             OutcomeUnknown: it may have run.
         """
+        # Not whether `raw` is None: a script that answers nil has run all the same.
+        sent = self._address is not None
         while True:
-            if raw is not None:
+            if sent:
                 await self._react(carrier, raw)
                 self._shared.ledger.resent()
             raw = await self._send(carrier)
+            sent = True
             if type(raw) is list:
                 return raw
 
@@ -89,8 +107,11 @@ class Delivery:
         payload = pack(self._operation)
         if self._asking:
             self._asking = False
-            return await carrier.exchange(self._operation, self._address, ASKING + payload, skip=1)
-        return await carrier.exchange(self._operation, self._address, payload)
+            payload = ASKING + payload
+            return await carrier.exchange(
+                self._operation, self._address, payload, self._due_us, skip=1
+            )
+        return await carrier.exchange(self._operation, self._address, payload, self._due_us)
 
     async def _react(self, carrier: Carrier, raw: Raw) -> None:
         """Prepare the next attempt, or raise if there must be none."""
@@ -99,7 +120,7 @@ class Delivery:
             case Verdict.EVALUATE:
                 self._evaluate = True
             case Verdict.MOVED | Verdict.ASK:
-                self._redirect(raw, asking=verdict is Verdict.ASK)
+                await self._redirect(carrier, raw, asking=verdict is Verdict.ASK)
             case Verdict.LATER:
                 await self._pause(carrier, raw)
             case Verdict.ELSEWHERE:
@@ -110,17 +131,19 @@ class Delivery:
             case Verdict.REFUSED:
                 raise _refused(raw)
             case Verdict.UNKNOWN:
-                self._topology.suspect()
-                raise _unknown(raw)
+                raise self._unknown(raw)
 
     def _look_again(self) -> None:
         """Have the servers be asked before the next attempt, whoever makes it."""
-        self._topology.suspect()
+        self._topology.suspect(self._address)
         self._address = None
 
-    def _redirect(self, raw: Any, *, asking: bool) -> None:
+    async def _redirect(self, carrier: Carrier, raw: Any, *, asking: bool) -> None:
         if self._shared.time.mono_us() >= self._due_us:
             raise _refused(raw)
+        self._redirects += 1
+        if self._redirects > _FREE_REDIRECTS:  # nodes that disagree must not be stormed meanwhile
+            await self._pause(carrier, raw)
         answered = self._address.host if self._address else ""
         host = raw.host or answered  # an empty host means the one that answered
         self._address = Address(host, raw.port)
@@ -128,9 +151,17 @@ class Delivery:
         if not asking:
             self._topology.moved(raw.slot_id, self._address)
 
-    async def _pause(self, carrier: Carrier, raw: Raw) -> None:
+    def _unknown(self, raw: Raw) -> StoreError:
+        if isinstance(raw, OutcomeUnknown):
+            self._topology.suspect(self._address)
+            return copy(raw)
+        if isinstance(raw, Exception):
+            return OutcomeUnknown(f"Redis failed within the script; it may have run in part: {raw}")
+        return OutcomeUnknown(f"Redis answered with {type(raw).__name__}, not a list; it has run")
+
+    async def _pause(self, carrier: Carrier, raw: Any) -> None:
         if self._shared.time.mono_us() + self._pause_us >= self._due_us:
-            raise StoreUnavailable(f"Redis did not become ready in time: {raw}")
+            raise _unready(raw)
         await carrier.wait(self._pause_us)
         self._pause_us = min(2 * self._pause_us, _LONGEST_PAUSE_US)
 
@@ -149,20 +180,28 @@ class Delivery:
         raise _refused(raw)
 
 
-def _unknown(raw: Raw) -> StoreError:
-    if isinstance(raw, OutcomeUnknown):
-        return copy(raw)
-    if isinstance(raw, Exception):
-        return OutcomeUnknown(f"Redis failed within the script; it may have run in part: {raw}")
-    return OutcomeUnknown(f"Redis answered with {type(raw).__name__}, not a list; it has run")
+def _shown(raw: Any) -> str:
+    """Return a server's refusal with its code, which redis-py strips from some."""
+    code, text = code_of(raw), str(raw)
+    return text if text.startswith(code) else f"{code} {text}"
 
 
-def _refused(raw: Raw) -> StoreError:
+def _unready(raw: Any) -> NotSent:
+    reason = f"Redis did not become ready in time: {_shown(raw)}"
+    # A slot under way makes no server unavailable.
+    by_slot = judge(raw) in (Verdict.MOVED, Verdict.ASK) or code_of(raw) == "TRYAGAIN"
+    return NotSent(reason) if by_slot else StoreUnavailable(reason)
+
+
+def _refused(raw: Any) -> StoreError:
     # A copy, here and above: one failure may be told to many callers, and each raise adds to its traceback.
     if isinstance(raw, NotSent):
         return copy(raw)
-    return NotSent(f"Redis refused, nothing ran: {code_of(raw)} {raw}")
+    return NotSent(f"Redis refused, nothing ran: {_shown(raw)}")
 
+
+_FREE_REDIRECTS = 4
+"""How many are followed at once: a slot that moves takes three at most."""
 
 _FIRST_PAUSE_US = 1_000
 _LONGEST_PAUSE_US = 50_000

@@ -14,8 +14,11 @@ from typing import Any, cast
 
 import redis.asyncio.connection as streaming
 import redis.connection as blocking
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 from redis.maint_notifications import MaintNotificationsConfig
 
+from backendkit.core.clock import SECOND_US, SystemClock
+from backendkit.core.fork import remake_after_fork
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.connections import BlockingConnection, StreamingConnection
 
@@ -31,7 +34,7 @@ class Tls:
         check_hostname: whether the certificate must name the host.
     """
 
-    __slots__ = ("_context", "_lock", "_options")
+    __slots__ = ("__weakref__", "_context", "_lock", "_options")
 
     def __init__(
         self,
@@ -43,8 +46,13 @@ class Tls:
         check_hostname: bool = True,
     ) -> None:
         self._options = (ca_file, cert_file, key_file, verify, check_hostname)
-        self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
+        self.after_fork_in_child()
+        remake_after_fork(self)
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which a thread of the parent may have held while it built the context."""
+        self._lock = threading.Lock()
 
     @property
     def built(self) -> bool:
@@ -92,11 +100,11 @@ class Dial:
         make: Any  # redis-py's classes are not typed as what they are
         place: dict[str, Any] = {"host": address.host, "port": address.port}
         if address.port == 0:
-            make, place = blocking.UnixDomainSocketConnection, {"path": address.host}
+            make, place = _UnixConnection, {"path": address.host}
         elif self.tls is not None:
             make, place = _TlsConnection, {"tls": self.tls, **place}
         else:
-            make = blocking.Connection
+            make = _PlainConnection
         options = {**self._common(), "socket_timeout": self.timeout}
         return cast("BlockingConnection", make(**place, **options))
 
@@ -108,12 +116,12 @@ class Dial:
         options = self._common()
         connection: Any
         if address.port == 0:
-            connection = streaming.UnixDomainSocketConnection(path=address.host, **options)
+            connection = _UnixStream(path=address.host, **options)
         elif self.tls is not None:
-            connection = streaming.SSLConnection(host=address.host, port=address.port, **options)
+            connection = _TlsStream(host=address.host, port=address.port, **options)
             connection.ssl_context.context = self.tls.context()
         else:
-            connection = streaming.Connection(host=address.host, port=address.port, **options)
+            connection = _PlainStream(host=address.host, port=address.port, **options)
         return cast("StreamingConnection", connection)
 
     def _common(self) -> dict[str, Any]:
@@ -129,7 +137,38 @@ class Dial:
         }
 
 
-class _TlsConnection(blocking.Connection):
+class _Bounded(blocking.AbstractConnection):
+    """Has `connect_timeout` for connection and handshake together: redis-py gives as much to each answer again."""
+
+    _due_us = 0
+
+    def connect(self) -> None:
+        """Connect, authenticate and select the database."""
+        self._due_us = _TIME.mono_us() + int((self.socket_connect_timeout or 0) * SECOND_US)
+        # On the instance, and only for as long as that takes: the hot path goes past it.
+        self.read_response = self._read_by_then  # type: ignore[assignment,method-assign] # redis-py types more than it takes
+        try:
+            super().connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        finally:
+            del self.read_response
+
+    def _read_by_then(self, **options: Any) -> Any:
+        # redis-py leaves it untyped
+        return super().read_response(timeout=self._left(), **options)  # pyright: ignore[reportUnknownVariableType]
+
+    def _left(self) -> float:
+        return max(self._due_us - _TIME.mono_us(), 1_000) / SECOND_US
+
+
+class _PlainConnection(_Bounded, blocking.Connection):
+    pass
+
+
+class _UnixConnection(_Bounded, blocking.UnixDomainSocketConnection):
+    pass
+
+
+class _TlsConnection(_Bounded, blocking.Connection):
     """redis-py's plain connection in our TLS context: its own TLS class builds one each time it connects.
 
     `_connect` is where redis-py's own classes differ from one another.
@@ -142,7 +181,54 @@ class _TlsConnection(blocking.Connection):
     def _connect(self) -> Any:
         sock = super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
         try:
-            return self._tls.context().wrap_socket(sock, server_hostname=self.host)
+            sock.settimeout(self._left())
+            wrapped = self._tls.context().wrap_socket(sock, server_hostname=self.host)
         except BaseException:
             sock.close()
             raise
+        wrapped.settimeout(self.socket_timeout)
+        return wrapped
+
+
+class _Stream(streaming.AbstractConnection):
+    """A connection of redis-py with a write and an end of our own."""
+
+    async def write(self, payload: bytes) -> None:
+        """Write packed commands; suspends only where the transport's buffer is full.
+
+        redis-py's own way has two faults. It calls `writelines`, which on Python 3.12 and 3.13 knows no
+        back-pressure at first (https://github.com/python/cpython/issues/127655), and goes on to register a lost
+        socket with the loop (https://github.com/python/cpython/issues/136234), whose number the next connection
+        gets and then hangs. And when cancelled it closes in good order, which is what `abort` is there to avoid.
+        """
+        if self._writer is None:
+            raise ConnectionError("the connection was closed")
+        try:
+            self._writer.write(payload)
+            await self._writer.drain()
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # uvloop raises a RuntimeError for a closed transport
+            raise ConnectionError(str(error) or type(error).__name__) from error
+
+    def abort(self) -> None:
+        """Close at once; what was not yet written is thrown away: a paused server would never read it."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+            self._writer = self._reader = None
+
+
+class _PlainStream(_Stream, streaming.Connection):
+    pass
+
+
+class _TlsStream(_Stream, streaming.SSLConnection):
+    pass
+
+
+class _UnixStream(_Stream, streaming.UnixDomainSocketConnection):
+    pass
+
+
+_TIME = SystemClock()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from urllib.parse import SplitResult, unquote
 
 from backendkit.core.errors import InvalidArgument
-from backendkit.stores.options import Options
+from backendkit.stores.options import HIDDEN, Options
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.dial import Dial, Tls
 from backendkit.stores.redis.topology import Cluster, SentinelMaster, Single, Topology
@@ -22,27 +23,42 @@ def topology_of(parts: SplitResult, given: Options) -> Topology:
         InvalidArgument: naming the part of the URL, or the option, and the rule.
     """
     scheme, _, kind = parts.scheme.partition("+")
-    dial = _dial(parts, given, _tls(given) if scheme == "rediss" else None)
     path = unquote(parts.path)
+    if scheme in {"redis", "rediss"} and not kind:
+        _default_db(path.strip("/"), given)
+    dial = _dial(parts, given, _tls(given) if scheme == "rediss" else None)
     if scheme == "unix":
-        return Single(dial, Address(path, 0))
+        return _unix(parts, dial, path)
     match kind:
         case "sentinel":
             return _sentinel(parts, given, dial, path.strip("/"))
         case "cluster":
             return _cluster(parts, dial, path.strip("/"))
         case _:
-            return _single(parts, dial, path.strip("/"))
+            return _single(parts, dial)
 
 
-def _single(parts: SplitResult, dial: Dial, path: str) -> Single:
+def _default_db(path: str, given: Options) -> None:
+    """Take the database from the path, where no option names one."""
+    if path and not (path.isascii() and path.isdecimal()):
+        raise InvalidArgument("url", "must have a database number as its path", HIDDEN)
+    if path:
+        given.default("db", path)
+
+
+def _unix(parts: SplitResult, dial: Dial, path: str) -> Single:
+    if parts.netloc.rpartition("@")[2] or path.strip("/") == "":
+        rule = "must name an absolute path: unix:///run/redis.sock"
+        raise InvalidArgument("url", rule, HIDDEN)
+    return Single(dial, Address(path, 0))
+
+
+def _single(parts: SplitResult, dial: Dial) -> Single:
     hosts = _hosts(parts, REDIS_PORT)
     if len(hosts) != 1:
         rule = "must name one host; several need +sentinel or +cluster"
         raise InvalidArgument("url", rule, len(hosts))
-    if path and not path.isdecimal():
-        raise InvalidArgument("url", "must have a database number as its path", path)
-    return Single(replace(dial, db=int(path)) if path else dial, hosts[0])
+    return Single(dial, hosts[0])
 
 
 def _sentinel(parts: SplitResult, given: Options, dial: Dial, service: str) -> SentinelMaster:
@@ -59,7 +75,7 @@ def _sentinel(parts: SplitResult, given: Options, dial: Dial, service: str) -> S
 
 def _cluster(parts: SplitResult, dial: Dial, path: str) -> Cluster:
     if path or dial.db:
-        raise InvalidArgument("url", "must name no database: a Cluster has one", path or dial.db)
+        raise InvalidArgument("url", "must name no database: a Cluster has one", HIDDEN)
     return Cluster(dial, _hosts(parts, REDIS_PORT))
 
 
@@ -99,10 +115,18 @@ def _hosts(parts: SplitResult, port: int) -> list[Address]:
 
 
 def _host(text: str, port: int) -> Address:
-    host, colon, digits = text.rpartition(":")
-    if not colon or text.endswith("]"):  # no port; an IPv6 address stands in brackets
-        host, digits = text, str(port)
-    host = host.strip("[]")
-    if not host or not digits.isdecimal() or not 1 <= int(digits) <= 65535:
-        raise InvalidArgument("url", "must list hosts as host or host:port", text)
-    return Address(host, int(digits))
+    found = _HOST.fullmatch(text)
+    number = int(found["port"] or port) if found else 0
+    if found is None or not 1 <= number <= 65535:
+        raise InvalidArgument("url", "must list hosts as host, host:port or [IPv6]:port", HIDDEN)
+    try:
+        (found["name"] or "").encode("idna")
+    except UnicodeError:
+        # Not `from`: the error holds the text, and a piece of a password may stand in it.
+        raise InvalidArgument("url", "must list hosts by names that DNS can hold", HIDDEN) from None
+    return Address(found["v6"] or found["name"], number)
+
+
+_HOST = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[^\[\]:@/]+))(?::(?P<port>[0-9]{1,5}))?"
+)

@@ -26,7 +26,9 @@ from typing import Any, TypeAlias
 
 from redis.exceptions import RedisError
 
+from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import (
+    NotSent,
     OutcomeUnknown,
     ReplyTimeout,
     StoreClosed,
@@ -37,7 +39,7 @@ from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.connections import StreamingConnection
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.tally import Tally
-from backendkit.stores.redis.verdict import REFUSALS, Raw
+from backendkit.stores.redis.verdict import REFUSALS, Raw, turned_away
 
 
 class Lane:
@@ -49,6 +51,7 @@ class Lane:
         "_connection",
         "_dial",
         "_flight",
+        "_hurried",
         "_queue",
         "_reader",
         "_scheduled",
@@ -63,6 +66,8 @@ class Lane:
         self.tally = Tally()
         self._queue: deque[_Entry] = deque()  # not yet sent
         self._flight: deque[_Entry] = deque()  # sent, in the order in which replies will come
+        # Of those not yet sent, who has less time than the others: thousands may run out of it in one turn.
+        self._hurried: set[asyncio.Future[Raw]] = set()
         self._connection: StreamingConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[None] | None = (
@@ -79,28 +84,42 @@ class Lane:
     @property
     def in_flight(self) -> int:
         """Operations sent and not answered."""
-        return len(self._flight)
+        return sum(bool(entry[1]) for entry in list(self._flight))  # the others prepare
 
     @property
     def waiting(self) -> int:
         """Operations not yet sent."""
         return len(self._queue)
 
-    def submit(self, payload: bytes, *, skip: int = 0) -> asyncio.Future[Raw]:
+    def submit(
+        self, payload: bytes, *, skip: int = 0, left_us: int | None = None
+    ) -> asyncio.Future[Raw]:
         """Send packed commands with this turn's batch; the future gets what comes back for the last.
 
         Args:
             payload: one command, or several of which all but the last are preparation.
             skip: how many replies precede the one that matters.
+            left_us: what is left of the caller's time, where that is less than the dial's timeout. When it has run
+                out the caller is told so; the lane and its other operations go on.
 
         The future never gets an exception: what goes wrong is its result.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Raw] = loop.create_future()
-        self._queue.append((future, payload, skip, loop.time() + self._dial.timeout))
+        entry: _Entry = (future, payload, skip, loop.time() + self._dial.timeout)
+        self._queue.append(entry)
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._flush, context=Context())
+        if left_us is not None:
+            timer = loop.call_later(left_us / SECOND_US, self._expire, entry, context=Context())
+            self._hurried.add(future)
+
+            def over(future: asyncio.Future[Raw]) -> None:
+                timer.cancel()
+                self._hurried.discard(future)
+
+            future.add_done_callback(over)
         return future
 
     def close(self) -> None:
@@ -127,6 +146,8 @@ class Lane:
                 continue  # cancelled before it was sent: never sent
             chunks.append(payload)
             sent += 1
+            if self._hurried:
+                self._hurried.discard(future)
             for _ in range(skip):
                 self._flight.append((_nobody(), b"", 0, due))
             self._flight.append(entry)
@@ -135,7 +156,7 @@ class Lane:
         self.tally.operations += sent
         self.tally.batches += 1
         self.tally.largest_batch = max(self.tally.largest_batch, sent)
-        write = connection.send_packed_command((b"".join(chunks),), check_health=False)
+        write = connection.write(b"".join(chunks))
         try:
             pending = write.send(None)  # drains at once unless the server is slow to read
         except StopIteration:
@@ -170,7 +191,8 @@ class Lane:
             connection = await self._dialled()
             self._connection = connection
             self._flush()
-            await self._read(connection)
+            if self._connection is connection:  # else the first write failed
+                await self._read(connection)
         except asyncio.CancelledError:
             if (
                 self._reader is me
@@ -190,7 +212,7 @@ class Lane:
                 self._drop(self._lost(error))
         finally:
             if connection is not None:
-                await connection.disconnect(nowait=True)
+                connection.abort()
 
     async def _dialled(self) -> StreamingConnection:
         tls = self._dial.tls
@@ -201,7 +223,7 @@ class Lane:
             async with asyncio.timeout(self._dial.connect_timeout):
                 await connection.connect()
         except BaseException:
-            await connection.disconnect(nowait=True)
+            connection.abort()
             raise
         self.tally.connects += 1
         return connection
@@ -250,13 +272,27 @@ class Lane:
         if asyncio.get_running_loop().time() < due:
             self._watch_until(due)
             return
-        self.tally.timeouts += len(self._flight) + len(self._queue)
+        self.tally.timeouts += _open(self._flight) + _open(self._queue)
         self._fail(
             self._queue, StoreUnavailable(f"no connection to Redis at {self._address} in time")
         )
         self._drop(ReplyTimeout(f"no reply from Redis at {self._address} in time; it may have run"))
 
-    def _lost(self, error: Exception) -> OutcomeUnknown:
+    def _expire(self, entry: _Entry) -> None:
+        """Tell a caller that its own time is over. Its reply is dropped when it comes, as if it were cancelled."""
+        if entry[0].done():
+            return
+        self.tally.timeouts += 1
+        where = f"Redis at {self._address}"
+        if entry[0] in self._hurried:
+            late: StoreError = NotSent(f"the deadline passed before it was sent to {where}")
+        else:
+            late = OutcomeUnknown(f"the deadline passed before {where} answered; it may have run")
+        entry[0].set_result(late)
+
+    def _lost(self, error: Exception) -> StoreError:
+        if turned_away(error):
+            return StoreUnavailable(f"Redis at {self._address} turned us away: {error}")
         return OutcomeUnknown(
             f"the connection to Redis at {self._address} was lost; it may have run: {_what(error)}"
         )
@@ -290,6 +326,11 @@ def _resume(work: Coroutine[Any, Any, None], pending: object) -> Generator[objec
                 return
     finally:
         work.close()
+
+
+def _open(entries: deque[_Entry]) -> int:
+    """Return how many of these somebody still waits for."""
+    return sum(not entry[0].done() for entry in entries)
 
 
 def _nobody() -> asyncio.Future[Raw]:

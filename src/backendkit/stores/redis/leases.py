@@ -8,11 +8,12 @@ old as it was. Nothing is ever sent twice.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from backendkit.core.clock import Clock
+from backendkit.core.clock import SECOND_US, Clock
 from backendkit.core.errors import (
     NotSent,
     OutcomeUnknown,
@@ -24,13 +25,13 @@ from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.connections import BlockingConnection
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.tally import Ledger, Tally
-from backendkit.stores.redis.verdict import REFUSALS, Raw
+from backendkit.stores.redis.verdict import REFUSALS, Raw, turned_away
 
 
 class Leases:
     """The blocking connections to one server. Any number of threads; one connection per thread at work."""
 
-    __slots__ = ("_address", "_clock", "_dial", "_idle", "_ledger")
+    __slots__ = ("_address", "_clock", "_closed", "_dial", "_idle", "_ledger")
 
     def __init__(self, dial: Dial, address: Address, clock: Clock, ledger: Ledger) -> None:
         self._dial = dial
@@ -38,32 +39,41 @@ class Leases:
         self._clock = clock
         self._ledger = ledger
         self._idle: deque[_Lease] = deque()
+        self._closed = False
 
-    def exchange(self, payload: bytes, count: int = 1, timeout: float | None = None) -> list[Raw]:
+    def exchange(
+        self, payload: bytes, count: int = 1, left_us: int | None = None, *, skip: int = 0
+    ) -> list[Raw]:
         """Send `count` packed commands in one write and return what came back for each.
 
         Args:
             payload: the commands.
             count: how many they are.
-            timeout: seconds for each wait on the socket; None takes the connection's own.
+            left_us: what is left of the caller's time, where that is less than the dial's timeouts. That it runs
+                out says nothing about the server: the error is no `StoreUnavailable` and no `ReplyTimeout`.
+            skip: how many of them are preparation, and no operations.
 
         Never raises for what goes wrong on the way: that is in the list.
         """
+        due_us = None if left_us is None else self._clock.mono_us() + left_us
         try:
-            lease = self._take()
+            lease = self._take(left_us)
         except RedisError as error:
-            self.drop_idle()
-            failure = StoreUnavailable(f"no connection to Redis at {self._address}: {error}")
-            return [failure] * count
-        lease.in_flight = count
-        lease.tally.operations += count
+            return [self._unreached(error, hurried=due_us is not None)] * count
+        lease.in_flight = operations = count - skip
+        lease.tally.operations += operations
         lease.tally.batches += 1
-        lease.tally.largest_batch = max(lease.tally.largest_batch, count)
+        lease.tally.largest_batch = max(lease.tally.largest_batch, operations)
         try:
-            return self._talk(lease, payload, count, timeout)
+            return self._talk(lease, payload, count, due_us)
         except BaseException:  # an interrupt between write and read: the connection is out of step
             self._discard(lease)
             raise
+
+    def close(self) -> None:
+        """Close all connections: the idle ones now, those at work when they are through."""
+        self._closed = True
+        self.drop_idle()
 
     def drop_idle(self) -> None:
         """Close every connection that nobody uses."""
@@ -74,66 +84,91 @@ class Leases:
                 return
             self._discard(lease)
 
-    def _talk(self, lease: _Lease, payload: bytes, count: int, timeout: float | None) -> list[Raw]:
+    def _talk(self, lease: _Lease, payload: bytes, count: int, due_us: int | None) -> list[Raw]:
+        due_us, hurried = self._due(count, due_us)
         connection = lease.connection
         try:
             connection.send_packed_command((payload,), check_health=False)
         except RedisError as error:
             # The last bytes never left, so the last command cannot have run; an earlier one of several may have.
-            failure: StoreError = self._failure(error, sent=count > 1)
-            return self._lost(lease, [], count, failure)
+            return [self._lost(lease, error, sent=count > 1, hurried=hurried)] * count
         replies: list[Raw] = []
         for _ in range(count):
             try:
-                if timeout is None:
+                if due_us is None:
                     reply = connection.read_response(
                         disable_decoding=True, disconnect_on_error=False
                     )
                 else:
                     reply = connection.read_response(
-                        disable_decoding=True, disconnect_on_error=False, timeout=timeout
+                        disable_decoding=True,
+                        disconnect_on_error=False,
+                        timeout=max(due_us - self._clock.mono_us(), 100) / SECOND_US,
                     )
             except REFUSALS as refusal:
                 reply = refusal.with_traceback(None)
             except RedisError as error:
-                lease.tally.timeouts += isinstance(error, RedisTimeout)
-                return self._lost(lease, replies, count, self._failure(error, sent=True))
+                if isinstance(error, RedisTimeout):
+                    lease.tally.timeouts += count - len(replies)
+                failure = self._lost(lease, error, sent=True, hurried=hurried)
+                return replies + [failure] * (count - len(replies))
             replies.append(reply)
         lease.used_us = self._clock.mono_us()
         lease.in_flight = 0
         self._idle.append(lease)
+        if self._closed:
+            self.drop_idle()
         return replies
 
-    def _failure(self, error: RedisError, *, sent: bool) -> StoreError:
-        if isinstance(error, RedisTimeout) and sent:
-            return ReplyTimeout(f"no reply from Redis at {self._address} in time; it may have run")
-        if sent:
-            return OutcomeUnknown(
-                f"the connection to Redis at {self._address} was lost; it may have run: {error}"
-            )
-        return NotSent(
-            f"the connection to Redis at {self._address} was lost while sending: {error}"
-        )
+    def _due(self, count: int, due_us: int | None) -> tuple[int | None, bool]:
+        """Return by when replies must have come (None: the connection's own timeout), and if that is a hurry."""
+        if count == 1 and due_us is None:
+            return None, False
+        usual_us = self._clock.mono_us() + int(self._dial.timeout * SECOND_US)
+        if due_us is not None and due_us < usual_us:
+            return due_us, True
+        return usual_us, False  # one timeout for all replies, and not for each of them
 
-    def _lost(
-        self, lease: _Lease, replies: list[Raw], count: int, failure: StoreError
-    ) -> list[Raw]:
-        self._discard(lease)
+    def _unreached(self, error: RedisError, *, hurried: bool) -> NotSent:
+        if hurried and isinstance(error, RedisTimeout):
+            return NotSent(f"the deadline passed before Redis at {self._address} was reached")
         self.drop_idle()
-        return replies + [failure] * (count - len(replies))
+        return StoreUnavailable(f"no connection to Redis at {self._address}: {error}")
 
-    def _take(self) -> _Lease:
+    def _lost(self, lease: _Lease, error: RedisError, *, sent: bool, hurried: bool) -> StoreError:
+        self._discard(lease)
+        where = f"Redis at {self._address}"
+        late = isinstance(error, RedisTimeout)
+        if hurried and late:
+            if sent:
+                return OutcomeUnknown(
+                    f"the deadline passed before {where} answered; it may have run"
+                )
+            return NotSent(f"the deadline passed before all was sent to {where}")
+        self.drop_idle()
+        if turned_away(error):
+            return StoreUnavailable(f"{where} turned us away: {error}")
+        if not sent:
+            return NotSent(f"the connection to {where} was lost while sending: {error}")
+        if late:
+            return ReplyTimeout(f"no reply from {where} in time; it may have run")
+        return OutcomeUnknown(f"the connection to {where} was lost; it may have run: {error}")
+
+    def _take(self, left_us: int | None) -> _Lease:
         while True:
             try:
                 lease = self._idle.pop()
             except IndexError:
-                return self._open()
+                return self._open(left_us)
             if self._clock.mono_us() - lease.used_us < _FRESH_US or lease.is_sound():
                 return lease
             self._discard(lease)
 
-    def _open(self) -> _Lease:
-        lease = _Lease(self._dial.blocking(self._address))
+    def _open(self, left_us: int | None) -> _Lease:
+        dial = self._dial
+        if left_us is not None and left_us < dial.connect_timeout * SECOND_US:
+            dial = replace(dial, connect_timeout=left_us / SECOND_US)
+        lease = _Lease(dial.blocking(self._address))
         try:
             lease.connection.connect()
         except BaseException:

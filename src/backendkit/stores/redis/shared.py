@@ -42,12 +42,17 @@ class Shared:
     def left_us(self) -> int:
         """Return how long an operation that starts now may take; zero or less where the deadline has passed."""
         timeout_us = int(self.dial.timeout * SECOND_US)
+        hurry_us = self.hurry_us()
+        return timeout_us if hurry_us is None else min(timeout_us, hurry_us)
+
+    def hurry_us(self) -> int | None:
+        """Return how long until the context's deadline, if that leaves less than an operation may take."""
         deadline_us = context.deadline_us()
-        return (
-            timeout_us
-            if deadline_us is None
-            else min(timeout_us, deadline_us - self.clock.mono_us())
-        )
+        if deadline_us is None:
+            return None
+        left_us = deadline_us - self.clock.mono_us()
+        dial = self.dial
+        return left_us if left_us < (dial.timeout + dial.connect_timeout) * SECOND_US else None
 
 
 def unanswered(address: Address, error: BaseException) -> StoreUnavailable:

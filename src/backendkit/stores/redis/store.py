@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock
-from backendkit.core.errors import CrossSlot, NotSent, StoreClosed
+from backendkit.core.errors import InvalidArgument, NotSent, StoreClosed
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation, Reply
@@ -87,19 +87,24 @@ class RedisStore:
 
     def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         """Carry out operations, one write and one wait per server; see `Store.run_many`."""
-        addresses = [self._address(operation) for operation in operations]
+        prepared = [self._prepared(operation) for operation in operations]
+        addresses = [address for address, _ in prepared]
         places: dict[Address, list[int]] = {}
         for place, address in enumerate(addresses):
             if address is not None:
                 places.setdefault(address, []).append(place)
         raws: list[Raw | None] = [None] * len(operations)
         for address, members in places.items():
-            payload = b"".join(self._shared.pack(operations[place]) for place in members)
+            payload = b"".join(prepared[place][1] for place in members)
             for place, raw in zip(
                 members, self.exchange(address, payload, len(members)), strict=True
             ):
                 raws[place] = raw
-        return [self._finished(*each) for each in zip(operations, addresses, raws, strict=True)]
+        # One time for all that goes on from here: a server that is loading must not cost each of them a timeout.
+        due_us = self._shared.time.mono_us() + self._shared.left_us()
+        return [
+            self._finished(*each, due_us) for each in zip(operations, addresses, raws, strict=True)
+        ]
 
     def route(self, operation: Operation[Any]) -> str:
         """Return the name of what would run `operation`: an address, or the service that Sentinels watch."""
@@ -111,53 +116,77 @@ class RedisStore:
 
     def close(self) -> None:
         """Close all connections. Those of event loops are closed by their loops, as soon as these get to it."""
-        self._shared.closed = True
-        for leases in list(self._leases.values()):
-            leases.drop_idle()
+        with self._lock:
+            self._shared.closed = True
+            for leases in self._leases.values():
+                leases.close()
         self._aio.close_lanes()
 
-    def exchange(self, address: Address, payload: bytes, count: int) -> list[Raw]:
-        """Send `count` packed commands to a server and return what came back for each; never raises for that."""
-        if self._shared.closed:
+    def exchange(
+        self,
+        address: Address,
+        payload: bytes,
+        count: int,
+        due_us: int | None = None,
+        *,
+        skip: int = 0,
+    ) -> list[Raw]:
+        """Send `count` packed commands to a server and return what came back for each; never raises for that.
+
+        Args:
+            address: the server.
+            payload: the commands.
+            count: how many they are.
+            due_us: by when, on the real monotonic clock; None leaves it to the dial and the context's deadline.
+            skip: how many of them are preparation, and no operations.
+        """
+        shared = self._shared
+        if shared.closed:
             return [StoreClosed("the Redis store was closed")] * count
         leases = self._leases.get(address) or self._leases_of(address)
-        if context.deadline_us() is None:
+        if due_us is not None:
+            left_us: int | None = due_us - shared.time.mono_us()
+        elif context.deadline_us() is None:
             return leases.exchange(payload, count)
-        left_us = self._shared.left_us()
-        if left_us <= 0:
+        else:
+            left_us = shared.hurry_us()
+        if left_us is not None and left_us <= 0:
             return [NotSent("the deadline has passed")] * count
-        return leases.exchange(payload, count, left_us / SECOND_US)
+        return leases.exchange(payload, count, left_us, skip=skip)
 
-    def _address(self, operation: Operation[Any]) -> Address | None:
-        """Return where `operation` runs; None also for one that runs nowhere, which its delivery will tell."""
+    def _prepared(self, operation: Operation[Any]) -> tuple[Address | None, bytes]:
+        """Return where `operation` runs, and its bytes; no address also where it cannot be sent: its delivery tells."""
         try:
-            return self._shared.topology.address(operation)
-        except CrossSlot:
-            return None
+            return self._shared.topology.address(operation), self._shared.pack(operation)
+        except InvalidArgument:
+            return None, b""
 
     def _leases_of(self, address: Address) -> Leases:
         shared = self._shared
         with self._lock:
-            return self._leases.setdefault(
+            leases = self._leases.setdefault(
                 address, Leases(shared.dial, address, shared.time, shared.ledger)
             )
+            if shared.closed:
+                leases.close()
+            return leases
 
     def _deliver(
-        self, operation: Operation[Any], address: Address | None, raw: Raw | None
+        self,
+        operation: Operation[Any],
+        address: Address | None,
+        raw: Raw | None,
+        due_us: int | None = None,
     ) -> Reply:
-        return step(
-            Delivery(self._shared, operation, address).run(
-                _BlockingCarrier(self, self._shared), raw
-            )
-        )
+        delivery = Delivery(self._shared, operation, address, due_us)
+        return step(delivery.run(_BlockingCarrier(self, self._shared), raw))
 
     def _finished(
-        self, operation: Operation[R], address: Address | None, raw: Raw | None
+        self, operation: Operation[R], address: Address | None, raw: Raw | None, due_us: int
     ) -> Outcome[R]:
         try:
-            return Value(
-                operation.read(raw if type(raw) is list else self._deliver(operation, address, raw))
-            )
+            reply = raw if type(raw) is list else self._deliver(operation, address, raw, due_us)
+            return Value(operation.read(reply))
         except Exception as error:  # noqa: BLE001 - the operation's error is its outcome
             return Error(error)
 
@@ -167,14 +196,22 @@ class _BlockingCarrier:
 
     __slots__ = ("_shared", "_store")
 
+    blocks = True
+
     def __init__(self, store: RedisStore, shared: Shared) -> None:
         self._store = store
         self._shared = shared
 
     async def exchange(
-        self, operation: Operation[Any], address: Address, payload: bytes, *, skip: int = 0
+        self,
+        operation: Operation[Any],
+        address: Address,
+        payload: bytes,
+        due_us: int,
+        *,
+        skip: int = 0,
     ) -> Raw:
-        return self._store.exchange(address, payload, skip + 1)[-1]
+        return self._store.exchange(address, payload, skip + 1, due_us, skip=skip)[-1]
 
     async def command(self, dial: Dial, address: Address, due_us: int, *words: str) -> Any:
         left = max(due_us - self._shared.time.mono_us(), 1) / SECOND_US

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import binascii
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any, Protocol
 
+from backendkit.core.clock import SystemClock
 from backendkit.core.errors import CrossSlot, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.stores.redis.address import Address
@@ -26,6 +27,11 @@ SLOTS = 16384
 
 class Wire(Protocol):
     """What a flow of this store may ask of the network; the blocking one's verbs never suspend."""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether waiting keeps all else in this thread from going on."""
+        ...
 
     async def command(self, dial: Dial, address: Address, due_us: int, *words: str) -> Any:
         """Send one command over a connection of its own and return the reply, by `due_us` of the monotonic clock.
@@ -65,8 +71,8 @@ class Topology(Protocol):
         """Return a name for what would run `operation`: what fails together shares it."""
         ...
 
-    def suspect(self) -> None:
-        """Note that a connection was lost: what is known may be out of date."""
+    def suspect(self, address: Address | None = None) -> None:
+        """Note that `address` failed or refused: what is known of it, or None: of all, may be out of date."""
         ...
 
     def moved(self, slot: int, address: Address) -> None:
@@ -110,7 +116,7 @@ class Single:
         """Return the server's address."""
         return str(self._address)
 
-    def suspect(self) -> None:
+    def suspect(self, address: Address | None = None) -> None:
         """Do nothing: there is no other server."""
 
     def moved(self, slot: int, address: Address) -> None:
@@ -126,20 +132,32 @@ class Single:
 class _Learnt:
     """What the two topologies share that must ask: one asks at a time, and the others share what came of it."""
 
-    __slots__ = ("_asking", "_failure", "_stale", "dial", "generation")
+    __slots__ = (
+        "_asker",
+        "_asking",
+        "_due_us",
+        "_failure",
+        "_stale",
+        "_time",
+        "dial",
+        "generation",
+    )
 
     def __init__(self, dial: Dial) -> None:
         self.dial = dial
         self.generation = 0
         self._stale = True
         self._failure: StoreUnavailable | None = None
+        self._time = SystemClock()
+        self._asker = 0
+        self._due_us = 0
         self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
         """Replace the lock that a thread of the parent may have held."""
         self._asking = threading.Lock()
 
-    def suspect(self) -> None:
+    def suspect(self, address: Address | None = None) -> None:
         """Have the next operation ask first."""
         self._stale = True
 
@@ -147,18 +165,42 @@ class _Learnt:
         """Ask the servers, unless somebody has since generation `seen`; whoever waits shares a failure, too."""
         failure = self._failure
         while self.generation == seen:
-            if self._asking.acquire(blocking=False):
+            asking = self._asking
+            if asking.acquire(blocking=False):
                 try:
-                    await self._ask(wire, due_us)
-                except StoreUnavailable as error:
-                    self._failure = error
-                    raise
+                    await self._lead(wire, due_us)
                 finally:
-                    self._asking.release()
+                    asking.release()
                 return
+            if wire.blocks and self._asker == threading.get_ident():
+                # A task of this very thread asks, which cannot go on while we wait.
+                await self._ask(wire, due_us)
+                return
+            now = self._time.mono_us()
+            if now >= self._due_us + _ABANDONED_US and asking is self._asking:
+                self._asking = threading.Lock()  # the asker's loop has gone, and it will not let go
+                continue
+            if now >= due_us:
+                raise StoreUnavailable("nobody has found out in time where the operation belongs")
             await wire.wait(_ASKING_US)
             if self._failure is not failure and self._failure is not None:
                 raise copy(self._failure)
+
+    async def _lead(self, wire: Wire, due_us: int) -> None:
+        self._asker = threading.get_ident()
+        self._due_us = due_us
+        try:
+            await self._ask(wire, due_us)
+        except StoreUnavailable as error:
+            self._failure = error
+            raise
+
+    def _in_turn(self, servers: Sequence[Address], due_us: int) -> Iterator[tuple[Address, int]]:
+        """Yield whom to ask, and until when: half of the time left each, so that one that hangs leaves some."""
+        for server in servers[:-1]:
+            now = self._time.mono_us()
+            yield server, now + (due_us - now) // 2
+        yield servers[-1], due_us
 
     def _learnt(self) -> None:
         self._stale = False
@@ -202,12 +244,12 @@ class SentinelMaster(_Learnt):
 
     async def _ask(self, wire: Wire, due_us: int) -> None:
         reasons: list[str] = []
-        for sentinel in list(self._sentinels):
+        for sentinel, until_us in self._in_turn(list(self._sentinels), due_us):
             try:
                 named = await wire.command(
                     self._sentinel_dial,
                     sentinel,
-                    due_us,
+                    until_us,
                     "SENTINEL",
                     "GET-MASTER-ADDR-BY-NAME",
                     self._service,
@@ -217,7 +259,7 @@ class SentinelMaster(_Learnt):
                     continue
                 master = Address(_text(named[0]), int(named[1]))
                 # A Sentinel that was cut off may name the old master; the server itself knows what it is.
-                role = await wire.command(self.dial, master, due_us, "ROLE")
+                role = await wire.command(self.dial, master, until_us, "ROLE")
             except StoreUnavailable as error:
                 reasons.append(error.reason)
                 continue
@@ -239,12 +281,20 @@ class Cluster(_Learnt):
         nodes: some of them, to ask first.
     """
 
-    __slots__ = ("_nodes", "_slots")
+    __slots__ = ("_nodes", "_slots", "_suspects")
 
     def __init__(self, dial: Dial, nodes: Sequence[Address]) -> None:
         super().__init__(dial)
         self._nodes = list(nodes)
         self._slots: list[Address | None] = [None] * SLOTS
+        self._suspects: set[Address] = set()
+
+    def suspect(self, address: Address | None = None) -> None:
+        """Have the next operation on this node ask first; those on others go on."""
+        if address is None:
+            self._stale = True
+        else:
+            self._suspects.add(address)
 
     def address(self, operation: Operation[Any]) -> Address | None:
         """Return the address of the master that owns the keys' slot, or None if it must be asked for first."""
@@ -256,7 +306,8 @@ class Cluster(_Learnt):
                 operation.keys,
                 fix="give them one {hash tag}, or run them as several operations",
             )
-        return None if self._stale else self._slots[slot]
+        owner = None if self._stale else self._slots[slot]
+        return None if owner in self._suspects else owner
 
     def route(self, operation: Operation[Any]) -> str:
         """Return the address of the slot's last known owner."""
@@ -269,11 +320,16 @@ class Cluster(_Learnt):
     async def _ask(self, wire: Wire, due_us: int) -> None:
         reasons: list[str] = []
         known = dict.fromkeys([*self._nodes, *(a for a in self._slots if a is not None)])
-        for node in known:
+        nodes = sorted(known, key=self._suspects.__contains__)  # those that failed come last
+        for node, until_us in self._in_turn(nodes, due_us):
             try:
-                ranges = await wire.command(self.dial, node, due_us, "CLUSTER", "SLOTS")
+                ranges = await wire.command(self.dial, node, until_us, "CLUSTER", "SLOTS")
             except StoreUnavailable as error:
                 reasons.append(error.reason)
+                continue
+            if not ranges:
+                # It has left the Cluster, or has not yet joined it: what it does not know others may.
+                reasons.append(f"{node} knows of no slots")
                 continue
             slots: list[Address | None] = [None] * SLOTS
             for first, last, master, *_ in ranges:
@@ -281,6 +337,7 @@ class Cluster(_Learnt):
                 address = Address(_text(master[0] or node.host), int(master[1]))
                 slots[first : last + 1] = [address] * (last + 1 - first)
             self._slots = slots
+            self._suspects = set()
             self._learnt()
             return
         raise StoreUnavailable("no node of the Cluster answers: " + "; ".join(reasons))
@@ -302,3 +359,6 @@ def _text(word: bytes | str) -> str:
 
 _ASKING_US = 2_000
 """How long to wait between looks at whether another caller has the answer."""
+
+_ABANDONED_US = 1_000_000
+"""How long after its own time an asker that has not let go is one whose event loop was closed, or left, under it."""

@@ -22,8 +22,9 @@ from redis.exceptions import (
 from backendkit.core.errors import NotSent, OutcomeUnknown, StoreUnavailable
 from backendkit.core.operation import Reply
 
-Raw: TypeAlias = Reply | Exception
-"""What came back for one command: a reply, a server's refusal as redis-py's exception, or our own `StoreError`."""
+Raw: TypeAlias = Reply | Exception | bytes | int | None
+"""What came back for one command: a reply, a server's refusal as redis-py's exception, our own `StoreError`, or what
+an odd script answers: a number, bytes or nil, bare."""
 
 REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
 """redis-py's exceptions that stand for a server's error reply: the connection stays sound after them."""
@@ -65,6 +66,11 @@ def code_of(raw: Raw) -> str:
     # redis-py strips the codes that it knows from the text and keeps them beside it.
     code = getattr(raw, "status_code", None)
     return code if isinstance(code, str) and code else text.split(" ", 1)[0]
+
+
+def turned_away(error: Exception) -> bool:
+    """Whether a connection was ended by a server that has too many, before it read a word: nothing ran."""
+    return str(error) == "max number of clients reached"
 
 
 _BY_CODE = {

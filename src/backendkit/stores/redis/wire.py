@@ -59,7 +59,12 @@ class Packer:
         return head
 
     def _body(self, operation: Operation[Any]) -> bytes:
-        parts = [b"$%d\r\n%b\r\n" % (len(key), key) for key in operation.keys]
+        try:
+            parts = [b"$%d\r\n%b\r\n" % (len(key), key) for key in operation.keys]
+        except TypeError as error:
+            raise InvalidArgument(
+                "keys", "must be bytes", [type(key) for key in operation.keys]
+            ) from error
         ints = self._ints
         for item in operation.args:
             if type(item) is int:

@@ -1,0 +1,1 @@
+"""The commands, one module each: see `backendkit.cli.main.Command`."""

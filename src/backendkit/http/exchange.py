@@ -1,0 +1,162 @@
+"""One HTTP response on its way out of an ASGI application, as a frame sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from backendkit.core import context
+from backendkit.core.clock import Clock
+from backendkit.errors import Rendered, from_status
+from backendkit.errors.foreign import phrases
+from backendkit.http.messages import Message, RawHeaders, Receive, Scope, Send, accepted, encoded
+from backendkit.http.security import RawPairs
+
+if TYPE_CHECKING:
+    from backendkit.http.asgi import AsgiFrame
+
+LEFT = 499
+"""The status, nginx's, of a request whose client left before there was an answer."""
+
+
+class Exchange:
+    """One response.
+
+    Attributes:
+        started: whether a response has begun, so that there can be no other.
+        status: what was sent, 0 before that.
+        left: whether the client was seen to leave before that.
+        size: bytes of the body so far.
+        nested: whether another frame is around this one, which names the request and adds headers.
+        replaced: whether an envelope went out in place of a framework's phrase.
+        done_us: when the last byte went out; None before.
+        clock: measures that, where somebody wants to know.
+    """
+
+    # Defaults of the class instead of slots: most responses never change them, and setting each takes its time.
+    started = False
+    status = 0
+    left = False
+    size = 0
+    replaced = False
+    done_us: int | None = None
+    clock: Clock | None = None
+    _held: Message | None = None
+
+    def __init__(
+        self,
+        frame: AsgiFrame,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request: context.Request,
+        *,
+        nested: bool,
+    ) -> None:
+        # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
+        self._headers: RawHeaders = scope["headers"]
+        self._place: tuple[str, str, str] = scope["method"], scope["path"], scope.get("scheme", "")
+        self._frame = frame
+        self._receive = receive
+        self._send = send
+        self._request = request
+        self.nested = nested
+
+    def render(self, exc: BaseException) -> Rendered:
+        """Return what tells `exc` to this request's client."""
+        accept, language = accepted(self._headers)
+        return self._frame.errors.render(exc, accept, self._request.id, accept_language=language)
+
+    async def receive(self) -> Message:
+        """Pass a message in, and notice a client that leaves before its answer."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.started:
+            self.left = True
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on; a start gets its headers, a bare standard phrase becomes an envelope.
+
+        Not `async`: each message of each response comes through here, and another coroutine would be a tenth of our cost.
+        """
+        if message["type"] == "http.response.start":
+            if message["status"] >= 400 and _may_be_phrase(message.get("headers", ())):
+                self._held = message
+                return asyncio.sleep(0)
+            return self._start(message)
+        if self._held is not None:
+            return self._release(self._held, message)
+        body = message.get("body")
+        if body:
+            self.size += len(body)
+        if self.clock is not None and not message.get("more_body"):
+            self.done_us = self.clock.mono_us()
+        return self._send(message)
+
+    async def answer(self, rendered: Rendered) -> None:
+        """Send a whole response; without its body where the request was a HEAD."""
+        self._held = None
+        start = {
+            "type": "http.response.start",
+            "status": rendered.status,
+            "headers": encoded(rendered.headers),
+        }
+        await self._start(start)
+        body = b"" if self._place[0] == "HEAD" else rendered.body
+        await self.send({"type": "http.response.body", "body": body})
+
+    @property
+    def outcome(self) -> int:
+        """The status for the access line: 499 where the client left before there was an answer."""
+        return LEFT if self.left else self.status or LEFT
+
+    async def _release(self, start: Message, message: Message) -> None:
+        """Answer in place of a framework that only had a phrase to say, else let the held start go."""
+        self._held = None
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body") and body.decode("latin-1") in phrases(start["status"]):
+            kept = {k.decode("latin-1"): v.decode("latin-1") for k, v in start["headers"]}
+            self.replaced = start["status"] < 500
+            await self.answer(self.render(from_status(start["status"], headers=kept)))
+            return
+        await self._start(start)
+        await self.send(message)
+
+    def _start(self, start: Message) -> Awaitable[None]:
+        status: int = start["status"]
+        self.status = status
+        self.started = True
+        if self.nested:
+            return self._send(start)
+        layers, request = self._frame.layers, self._request
+        key = layers.ids.key
+        headers = [*start.get("headers", ()), (key, request.id.encode())]
+        policy = layers.security
+        if request.outgoing is not None or layers.overrides:
+            policy = layers.policy(request, self._place[1])
+        if policy is not None:
+            headers += policy.raw(status, https=self._place[2] == "https")
+        seen: set[bytes] = {name.lower() for name, _ in headers}
+        if len(seen) != len(headers):
+            headers = _settled(start.get("headers", ()), headers, key)
+        return self._send({**start, "headers": headers})
+
+
+def _settled(given: RawHeaders, headers: RawPairs, key: bytes) -> RawPairs:
+    """Return headers without those of ours that the application has set itself, and without an id of its own."""
+    own = [pair for pair in given if pair[0].lower() != key]
+    names = {name.lower() for name, _ in own}
+    ours = headers[len([*given]) :]
+    return own + [pair for pair in ours if pair[0] not in names]
+
+
+def _may_be_phrase(headers: RawHeaders) -> bool:
+    """Whether a response is short plain text, as frameworks send when nobody told them what to say."""
+    short = plain = False
+    for name, value in headers:
+        if name == b"content-type":
+            plain = value.startswith(b"text/plain")
+        elif name == b"content-length":
+            short = len(value) <= 2 and value != b"0"
+    return plain and short
