@@ -2,15 +2,15 @@
 
     AppError
     ├── KeyRefused                500  KEY_REFUSED            also a ValueError: a key or ring that must not be used
-    ├── TokenError                401  INVALID_TOKEN
+    ├── TokenError                401  CREDENTIALS_REFUSED    an Unauthorized
     │   ├── NotAuthenticated      401  NOT_AUTHENTICATED      no credentials came at all
     │   ├── InvalidToken          401  INVALID_TOKEN
-    │   ├── TokenExpired          401  TOKEN_EXPIRED
+    │   ├── TokenExpired          401  TOKEN_EXPIRED          the one of `backendkit.errors`, too
     │   ├── TokenRevoked          401  TOKEN_REVOKED          its session or its user's epoch has ended
     │   ├── SessionEnded          401  SESSION_ENDED          a refresh token whose session is over
     │   ├── TokenReused           401  TOKEN_REUSED           a spent refresh token: its whole family is revoked
     │   └── StaleLogin            401  STALE_LOGIN            the login is too long ago for this (RFC 9470)
-    └── AccessDenied              403  ACCESS_DENIED
+    └── AccessDenied              403  ACCESS_DENIED          a Forbidden
         ├── InsufficientScope     403  INSUFFICIENT_SCOPE     RFC 6750 section 3.1
         └── CsrfRefused           403  CSRF_REFUSED
 
@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backendkit.core.errors import AppError
+from backendkit.core import errors
+from backendkit.core.errors import AppError, Forbidden, Unauthorized
 
 
 class KeyRefused(AppError, ValueError):
@@ -30,16 +31,15 @@ class KeyRefused(AppError, ValueError):
     code = "KEY_REFUSED"
 
 
-class TokenError(AppError):
+class TokenError(Unauthorized):
     """A credential was not accepted; answered with 401 and a `WWW-Authenticate` challenge (RFC 6750 section 3)."""
 
-    code = "INVALID_TOKEN"
-    status = 401
+    code = "CREDENTIALS_REFUSED"
     message = "The credentials are not valid"
     challenge = 'Bearer error="invalid_token"'
 
     def __init__(self, reason: str = "", /, *, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(reason, headers=headers or {"WWW-Authenticate": self.challenge})
+        super().__init__(reason, headers=headers)
 
 
 class NotAuthenticated(TokenError):
@@ -53,12 +53,11 @@ class NotAuthenticated(TokenError):
 class InvalidToken(TokenError):
     """The token is not one of ours, or not for here."""
 
+    code = "INVALID_TOKEN"
 
-class TokenExpired(TokenError):
+
+class TokenExpired(errors.TokenExpired, TokenError):
     """The token was good, and its time is over."""
-
-    code = "TOKEN_EXPIRED"
-    message = "The token has expired"
 
 
 class TokenRevoked(TokenError):
@@ -94,11 +93,10 @@ class StaleLogin(TokenError):
         self.max_age_s = max_age_s
 
 
-class AccessDenied(AppError):
+class AccessDenied(Forbidden):
     """Authenticated, and not allowed."""
 
     code = "ACCESS_DENIED"
-    status = 403
     message = "You may not do this"
 
 
