@@ -17,7 +17,7 @@ from backendkit.core.store import Store
 from backendkit.stores import MemoryStore, connect
 from backendkit.tokens import events
 from backendkit.tokens.decide import record, rotation
-from backendkit.tokens.decide.session import NONE
+from backendkit.tokens.decide.session import NONE, digest_of
 from backendkit.tokens.errors import SessionEnded, TokenReused, TokenRevoked
 from backendkit.tokens.face import Tokens
 from backendkit.tokens.policy import TokenPolicy
@@ -389,6 +389,29 @@ def test_a_store_rolled_back_one_generation_goes_forward(
         tokens.refresh(fourth.refresh_token)
     with pytest.raises(SessionEnded, match="gone"):
         tokens.refresh(first.refresh_token)
+
+
+@pytest.mark.parametrize("kind", ["memory", "single"])
+def test_a_session_from_before_the_epoch_is_dead(
+    kind: str, opened: Any, namespace: str, redis_single: Any
+) -> None:
+    """Should a store ever bring a session back that an epoch had ended: the script sees it, too."""
+    store = opened(kind)
+    tokens, _ = make(store, namespace, policy=TokenPolicy(check="session"))
+    pair = tokens.issue("user-1")
+    key = KeySpace("tokens", version=1, kind="user", namespace=namespace[:-1]).key(
+        pair.session_id[:8]
+    )
+    field = b"e:" + digest_of("user-1")
+    if kind == "memory":
+        store._shards[hash(key) & 255][key][0][field] = 2**52
+    else:
+        redis_single.server.command("HSET", key, field, str(2**52))
+    assert tokens.sessions("user-1") == []
+    with pytest.raises(TokenRevoked):
+        tokens.verify(pair.access_token)
+    with pytest.raises(SessionEnded, match="gone"):
+        tokens.refresh(pair.refresh_token)
 
 
 def test_a_store_that_restarts_empty_is_closed(own_redis: Any, namespace: str) -> None:

@@ -114,7 +114,7 @@ class Tokens:
         claims: Mapping[str, Any] | None = None,
     ) -> str:
         """Return an access token without a session: it cannot be refreshed, and not be revoked alone. No round trip."""
-        granted = claims_of(Grants(roles=roles, scopes=scopes, claims=claims or {}))
+        granted = claims_of(roles, scopes, claims)
         return self._core.mint.access(check_subject(subject), granted, epoch=self._clock.wall_us())
 
     def issue(

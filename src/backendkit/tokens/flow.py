@@ -7,7 +7,7 @@ down costs nobody their session: 503, and nothing has changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from os import urandom
 from typing import Any, NamedTuple
@@ -98,7 +98,7 @@ class NewSession:
 async def begin(io: IO, core: Core, new: NewSession) -> TokenPair:
     """Begin a session and return its first pair; one round trip."""
     subject = check_subject(new.subject)
-    claims = claims_of(new.grants, new.methods)
+    claims = _claims_of(new.grants, new.methods)
     kept = _kept(core, claims, new.methods)
     digest = digest_of(subject)
     sid = new_session_id(subject, urandom(12))
@@ -134,7 +134,7 @@ async def renew(
     _learn(core, subject, rotated.epoch)
     _refuse(core, subject, sid, presented, rotated)
     kept: dict[str, Any] = json.loads(rotated.grants)
-    granted = kept if fresh is None else claims_of(fresh, kept.get("amr", ()))
+    granted = kept if fresh is None else _claims_of(fresh, kept.get("amr", ()))
     _tell_rotation(core, subject, sid, presented, rotated)
     state = (rotated.generation, rotated.rotated, rotated.absolute)
     whose = _Whose(subject, sid, rotated.epoch, rotated.created)
@@ -338,6 +338,10 @@ def _pair(
         session_id=sid,
         subject=subject,
     )
+
+
+def _claims_of(grants: Grants, methods: Iterable[str]) -> dict[str, Any]:
+    return claims_of(grants.roles, grants.scopes, grants.claims, methods)
 
 
 def _kept(core: Core, claims: Mapping[str, Any], methods: tuple[str, ...]) -> bytes:

@@ -7,7 +7,7 @@ member twice, anything over the caps. Keys come from the ring alone: `jwk`, `jku
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from backendkit.tokens.encoding import decode, dump, encode, load_object
 from backendkit.tokens.errors import InvalidToken
@@ -32,13 +32,8 @@ class Jws(NamedTuple):
     key: Key
 
 
-class Parts(NamedTuple):
-    """A token cut up, nothing checked."""
-
-    header: bytes
-    payload: bytes
-    signature: bytes
-    signed: bytes
+Parts: TypeAlias = tuple[bytes, bytes, bytes, bytes]
+"""A token cut up, nothing checked: header, payload, signature, and what was signed."""
 
 
 def split(token: str | bytes) -> Parts:
@@ -61,7 +56,7 @@ def split(token: str | bytes) -> Parts:
     payload = raw[first + 1 : last]
     if b"." in payload:
         raise InvalidToken("segments")
-    return Parts(raw[:first], payload, raw[last + 1 :], raw[:last])
+    return raw[:first], payload, raw[last + 1 :], raw[:last]
 
 
 def find_key(segment: bytes, snapshot: Snapshot) -> tuple[dict[str, Any], Key]:
@@ -113,19 +108,19 @@ def verify(token: str | bytes, ring: KeyRing, *, now_us: int | None = None) -> J
     Raises:
         InvalidToken: for whatever reason; nothing else is ever raised.
     """
-    parts = split(token)
-    header, key = find_key(parts.header, ring.snapshot)
+    head, payload, signature, signed = split(token)
+    header, key = find_key(head, ring.snapshot)
     if now_us is not None and key.until_us is not None and now_us >= key.until_us:
         raise InvalidToken("key ended")
-    if not key.check(parts.signed, parts.signature):
+    if not key.check(signed, signature):
         raise InvalidToken("signature")
-    return Jws(header, payload_of(parts), key)
+    return Jws(header, payload_of(payload), key)
 
 
-def payload_of(parts: Parts) -> bytes:
+def payload_of(segment: bytes) -> bytes:
     """Return a token's decoded payload, refusing any spelling but the canonical."""
     try:
-        return decode(parts.payload)
+        return decode(segment)
     except ValueError:
         raise InvalidToken("payload encoding") from None
 

@@ -10,9 +10,8 @@ from typing import Any
 from backendkit.core.clock import SECOND_US, Clock
 from backendkit.core.errors import InvalidArgument
 from backendkit.tokens import jws
-from backendkit.tokens.encoding import encode
+from backendkit.tokens.encoding import encode, encoder
 from backendkit.tokens.keys import Key
-from backendkit.tokens.principal import Grants
 from backendkit.tokens.recent import Recent
 from backendkit.tokens.ring import KeyRing
 
@@ -51,7 +50,7 @@ class Mint:
         self._life_us = life_us
         self._clock = clock
         self._headers: Recent[Key, bytes] = Recent(16)
-        self._encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+        self._encode = encoder()
 
     def access(
         self,
@@ -119,27 +118,34 @@ def refresh_token(
     return jws.sign(payload, key, typ=REFRESH_TYPE)
 
 
-def claims_of(grants: Grants, methods: Iterable[str] = ()) -> dict[str, Any]:
+def claims_of(
+    roles: Iterable[str],
+    scopes: Iterable[str],
+    extra: Mapping[str, Any] | None,
+    methods: Iterable[str] = (),
+) -> dict[str, Any]:
     """Return roles, scopes and extra claims as an access token carries them.
 
     Raises:
         InvalidArgument: an extra claim has a registered name, a scope holds white space.
     """
-    taken = RESERVED & grants.claims.keys()
-    if taken:
-        raise InvalidArgument("claims", "must not name a registered claim", sorted(taken))
-    claims: dict[str, Any] = dict(grants.claims)
-    roles, scopes, amr = list(grants.roles), list(grants.scopes), list(methods)
-    if isinstance(grants.roles, str) or isinstance(grants.scopes, str):
+    claims: dict[str, Any] = {}
+    if extra:
+        taken = RESERVED & extra.keys()
+        if taken:
+            raise InvalidArgument("claims", "must not name a registered claim", sorted(taken))
+        claims.update(extra)
+    if isinstance(roles, str) or isinstance(scopes, str):
         raise InvalidArgument("roles", "and scopes must be lists of names, not one text", "a text")
-    if any(not scope or scope.split() != [scope] for scope in scopes):
-        raise InvalidArgument("scopes", "must be words", scopes)
     if roles:
-        claims["roles"] = roles
+        claims["roles"] = [*roles]
     if scopes:
-        claims["scope"] = " ".join(scopes)
-    if amr:
-        claims["amr"] = amr
+        words = [*scopes]
+        claims["scope"] = " ".join(words)
+        if claims["scope"].split() != words:
+            raise InvalidArgument("scopes", "must be words", words)
+    if methods:
+        claims["amr"] = [*methods]
     return claims
 
 

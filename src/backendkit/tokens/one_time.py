@@ -123,7 +123,7 @@ class OneTime:
             TokenExpired, InvalidToken: 401.
         """
         claims = self._verifier.verify(token)
-        kid = jws.read_header(jws.split(token).header)["kid"]
+        kid = jws.read_header(jws.split(token)[0])["kid"]
         return Ticket(
             claims["sub"], claims["jti"], f"{kid}:{claims['bnd']}", int(claims["exp"]) * SECOND_US
         )

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.tokens import jws
 from backendkit.tokens.claims import LEEWAY_S, Expected, audiences, frozen
-from backendkit.tokens.encoding import load_object
+from backendkit.tokens.encoding import decode, load_object
 from backendkit.tokens.errors import InvalidToken, TokenExpired
 from backendkit.tokens.keys import Key
 from backendkit.tokens.recent import Recent
@@ -141,27 +141,26 @@ class Verifier:
         return passed.claims
 
     def _check(self, token: str, snapshot: Snapshot, now_us: int) -> _Passed:
-        parts = jws.split(token)
-        seen = self._headers.get(parts.header)
+        head, payload, signature, signed = jws.split(token)
+        seen = self._headers.get(head)
         # Each memory says which keys it was made under: a reload empties both at once, in every thread.
         if seen is not None and seen[1] is snapshot:
             key, known = seen[0], True
         else:
             known = False
-            header, key = jws.find_key(parts.header, snapshot)
+            header, key = jws.find_key(head, snapshot)
             self._check_type(header)
         if key.until_us is not None and now_us >= key.until_us:
             raise InvalidToken("key ended")
-        if not key.check(parts.signed, parts.signature):
+        if not key.check(signed, signature):
             raise InvalidToken("signature")
-        payload = jws.payload_of(parts)
         try:
-            claims = load_object(payload)
+            claims = load_object(decode(payload))
         except ValueError:
             raise InvalidToken("payload") from None
         expires, begins = self._expected.check(claims, now_us / SECOND_US)
         if not known:
-            self._headers.put(parts.header, (key, snapshot))
+            self._headers.put(head, (key, snapshot))
         return _Passed(frozen(claims), expires, begins, key, snapshot)
 
     def _check_type(self, header: Mapping[str, Any]) -> None:

@@ -97,9 +97,10 @@ def test_challenges_name_what_is_missing() -> None:
     clock.advance(300 * SECOND_US)
     require(who(auth_time=login), rule)
     clock.advance(SECOND_US)
-    for principal in (who(auth_time=login), who()):
-        with pytest.raises(StaleLogin) as stale:
-            require(principal, rule)
+    with pytest.raises(StaleLogin):
+        require(who(), rule)
+    with pytest.raises(StaleLogin) as stale:
+        require(who(auth_time=login), rule)
     challenge = stale.value.headers["WWW-Authenticate"]
     assert 'error="insufficient_user_authentication"' in challenge
     assert 'max_age="300"' in challenge
@@ -173,7 +174,12 @@ def test_api_keys_are_found_by_id_and_told_by_secret() -> None:
     clock, records = ManualClock(), MemoryApiKeys()
     asked: list[str] = []
     plain = records.get
-    records.get = lambda key_id: (asked.append(key_id), plain(key_id))[1]  # type: ignore[method-assign]
+
+    def get(key_id: str) -> Any:
+        asked.append(key_id)
+        return plain(key_id)
+
+    records.get = get  # type: ignore[method-assign]
     keys = ApiKeys(records, prefix="acme", clock=clock)
     key, record = keys.issue("user-1", scopes=["read"], name="ci")
     assert len(key) == len("acme_") + 12 + 1 + 43 + 1 + 6

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from backendkit.core.clock import SECOND_US, ManualClock
 from backendkit.tokens import jws
+from backendkit.tokens.encoding import load_object
 from backendkit.tokens.errors import InvalidToken, TokenExpired
 from backendkit.tokens.keys import Key
 from backendkit.tokens.recent import Recent
@@ -85,7 +86,7 @@ def test_claims_that_are_not_as_they_should_be_are_refused(changes: dict[str, An
     [
         "", "[]", "null", "1", '"x"', "{", '{"exp":NaN}', '{"exp":Infinity}', '{"exp":-Infinity}',
         '{"a":1e400,"exp":1e400}', '{"sub":"a","sub":"b"}', '{"a":{"b":1,"b":2}}',
-        '{"exp":' + "9" * 5000 + "}", "[" * 2000 + "]" * 2000, '{"a":' * 1000 + "1" + "}" * 1000,
+        '{"exp":' + "9" * 5000 + "}", " " + "[" * 3000, "[" * 2000 + "]" * 2000, '{"a":' * 1000 + "1" + "}" * 1000,
         '\ufeff{"a":1}', '{"a":1}x',
     ],
 )  # fmt: skip
@@ -95,6 +96,35 @@ def test_json_that_tricks_parsers_is_refused_by_our_error(payload: str) -> None:
         verifier().verify(jws.sign(payload.encode() or b" ", RING.keys[0], typ="at+jwt"))
     with pytest.raises(InvalidToken):
         verifier().verify(jws.sign(json.dumps(CLAIMS).encode("utf-16"), RING.keys[0], typ="at+jwt"))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        '{"sub" :"a","sub":"b"}', '{"sub"\n:"a","sub":"b"}', '{"sub"\t:"a","sub"\r:"b"}', ' {"sub":"a","sub":"b"} ',
+        '{"sub":"a","s\\u0075b":"b"}', '{"a":{"x":1,"x":2},"b":1}', '{"a":[{"x":1,"x":2}]}',
+        '{"sub" : "a", "sub" : "b", "z\\":":1}',
+    ],
+)  # fmt: skip
+def test_a_member_twice_is_found_however_it_is_spelled(payload: str) -> None:
+    """Counting is quick, and must not be fooled."""
+    with pytest.raises(ValueError, match="twice"):
+        load_object(payload.encode())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", 'c"', "d:"]), st.sampled_from(["1", '"x"', "{}", '"\\":"', "[]"])), max_size=5),
+       st.sampled_from(["", " ", "\n", "\t", "\r"]), st.sampled_from(["", " "]))  # fmt: skip
+def test_counting_finds_what_looking_finds(
+    members: list[tuple[str, str]], before: str, after: str
+) -> None:
+    """Objects of any members and white space: refused exactly if a name stands twice."""
+    text = "{" + ",".join(f"{json.dumps(k)}{before}:{after}{v}" for k, v in members) + "}"
+    names = [name for name, _ in members]
+    if len(set(names)) == len(names):
+        assert load_object(text.encode()) == json.loads(text)
+    else:
+        with pytest.raises(ValueError, match="twice"):
+            load_object(text.encode())
 
 
 def test_expiry_is_exact_and_has_no_leeway() -> None:

@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     token = sys.stdin.readline(jws.LONGEST_TOKEN + 2).strip()
     try:
         parts = jws.split(token)
-        claims: Any = load_object(jws.payload_of(parts))
-        shown: dict[str, Any] = {"header": jws.read_header(parts.header), "claims": claims}
+        claims: Any = load_object(jws.payload_of(parts[1]))
+        shown: dict[str, Any] = {"header": jws.read_header(parts[0]), "claims": claims}
     except (TokenError, ValueError):
         raise UsageError("standard input holds no token") from None
     if args.keys is None:
