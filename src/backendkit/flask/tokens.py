@@ -19,15 +19,15 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from flask import g, request
+from flask import request
 
 from backendkit.http.tokens import CookiePolicy, credential, protect
 from backendkit.tokens import NotAuthenticated, Principal, Rule, Tokens, require
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-KEY = "_backendkit_principal"
-"""Our one name in `flask.g`."""
+KEY = "backendkit.principal"
+"""Our one name in the request's WSGI environment, which ends with it and is nobody else's."""
 
 
 class Guard:
@@ -74,7 +74,7 @@ class Guard:
         found = credential(request.headers.getlist("Authorization"), sent, self._cookies)
         if found is None:
             if optional:
-                setattr(g, KEY, None)
+                request.environ[KEY] = None
                 return
             raise NotAuthenticated("no credentials")
         known = self._tokens.verify(found.token)
@@ -84,7 +84,7 @@ class Guard:
                 place=(request.scheme, request.host), session_id=known.session_id, cookies=sent,
                 policy=self._cookies, secret=self._tokens.secret,
             )  # fmt: skip
-        setattr(g, KEY, require(known, *rules))
+        request.environ[KEY] = require(known, *rules)
 
 
 def principal() -> Principal:
@@ -101,5 +101,5 @@ def principal() -> Principal:
 
 def optional_principal() -> Principal | None:
     """Return who sent the request of a guarded view, or None."""
-    found: Principal | None = getattr(g, KEY, None)
+    found: Principal | None = request.environ.get(KEY)
     return found
