@@ -38,7 +38,8 @@ class AppError(Exception):
     """Something that went wrong and has a name; subclass it in three lines.
 
     Class attributes, inherited where not given: `code` (UPPER_SNAKE), `status` (400..599), `message` (template
-    over `params`, shown to clients), `retryable` (whether the same request may succeed later).
+    over `params`, shown to clients), `retryable` (whether the same request may succeed later), `problem_type` (the URI of
+    its problem where a registry has one, instead of the application's own).
 
     Args:
         reason: what happened, for logs; never shown to clients.
@@ -53,6 +54,7 @@ class AppError(Exception):
     status: int = 500
     message: str = "Internal server error"
     retryable: bool = False
+    problem_type: str | None = None
 
     def __init__(
         self,
@@ -70,6 +72,11 @@ class AppError(Exception):
         self.headers: dict[str, str] = dict(headers or {})
         self.retry_after = retry_after
         self.params = params
+
+    @property
+    def extensions(self) -> Mapping[str, Any]:
+        """Members that its RFC 9457 problem has beside those that all have; values as JSON knows them."""
+        return {}
 
     @property
     def status_code(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -224,15 +225,15 @@ class Errors:
         try:
             error = self._rule(type(exc))(exc)
         except Exception as broken:  # noqa: BLE001 - a rule is foreign code; `exc` must be told all the same
-            broken.__cause__ = exc
-            error, exc = None, broken
+            error = None
+            if broken is not exc:
+                _caused(broken, exc)
+                exc = broken
         if not isinstance(error, AppError):
             error = AppError(type(exc).__name__)
         elif isinstance(exc, BaseExceptionGroup):
             return error  # it may be one of the group's own, whose cause the group is not
-        if error is not exc and error.__cause__ is None:
-            error.__cause__ = exc
-        return error
+        return _caused(error, exc)
 
     def tell(
         self,
@@ -373,6 +374,17 @@ def _check(kind: type[AppError]) -> None:
         raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
     if not isinstance(status, int) or not 400 <= status <= 599:
         raise InvalidArgument(f"status of {name}", "must be in 400..599", status)
+
+
+_X = TypeVar("_X", bound=BaseException)
+
+
+def _caused(error: _X, exc: BaseException) -> _X:
+    """Note that `exc` led to `error`, for logs, unless it says otherwise or cannot be told, like a frozen dataclass."""
+    with suppress(Exception):
+        if error is not exc and error.__cause__ is None:
+            error.__cause__ = exc
+    return error
 
 
 def _itself(error: AppError) -> AppError:
