@@ -135,7 +135,7 @@ def _memory() -> Iterator[Row]:
         if limits:
             strategies = import_module("limits.strategies")
             moving = strategies.MovingWindowRateLimiter(limits.storage.MemoryStorage())
-            item = limits.RateLimitItemPerSecond(PLENTY, 1, "bench")
+            item = limits.RateLimitItemPerSecond(PLENTY**2, 1, "bench")
             result = duel(ours, _repeat(lambda: moving.hit(item, "user:42")), 5_000)
             yield _row(
                 "memory store, one hit (CPU)", result.ours.cpu, "limits", result.theirs.cpu, 0.5
@@ -145,7 +145,7 @@ def _memory() -> Iterator[Row]:
             throttle = throttled.Throttled(
                 key="user:42",
                 using=throttled.RateLimiterType.GCRA.value,
-                quota=throttled.per_sec(PLENTY, burst=PLENTY),
+                quota=throttled.per_sec(PLENTY**2, burst=PLENTY**2),
                 store=throttled.MemoryStore(),
             )
             result = duel(ours, _repeat(throttle.limit), 5_000)
@@ -158,7 +158,7 @@ def _memory() -> Iterator[Row]:
             )
     with _there("pyrate_limiter") as pyrate:
         if pyrate:
-            bucket = pyrate.Limiter(pyrate.Rate(PLENTY, 1000))
+            bucket = pyrate.Limiter(pyrate.Rate(PLENTY**2, 1000))
             work = _repeat(lambda: bucket.try_acquire("user:42", blocking=False))
             result = duel(ours, work, 2_000)
             yield _row(
@@ -222,7 +222,7 @@ def _fastapi(url: str) -> Iterator[Row]:
 
 
 def _slow(slowapi: Any) -> FastAPI:
-    from starlette.requests import Request  # noqa: PLC0415 - resolved below by name
+    from starlette.requests import Request
 
     app = FastAPI()
     limiter = slowapi.Limiter(
@@ -231,7 +231,7 @@ def _slow(slowapi: Any) -> FastAPI:
     app.state.limiter = limiter
 
     async def root(request: Request) -> Any:
-        from fastapi.responses import JSONResponse  # noqa: PLC0415 - as above
+        from fastapi.responses import JSONResponse
 
         return JSONResponse({"ok": True})
 
@@ -387,7 +387,7 @@ def _served(runner: asyncio.Runner, app: Any) -> Work:
 
 
 def _called(app: Any) -> Work:
-    from werkzeug.test import EnvironBuilder  # noqa: PLC0415 - only this needs it
+    from werkzeug.test import EnvironBuilder
 
     environ = EnvironBuilder("/").get_environ() | {"REMOTE_ADDR": "192.0.2.1"}
 
