@@ -135,7 +135,7 @@ def _memory() -> Iterator[Row]:
         if limits:
             strategies = import_module("limits.strategies")
             moving = strategies.MovingWindowRateLimiter(limits.storage.MemoryStorage())
-            item = limits.RateLimitItemPerSecond(PLENTY, 1, "bench")
+            item = limits.RateLimitItemPerSecond(PLENTY**2, 1, "bench")
             result = duel(ours, _repeat(lambda: moving.hit(item, "user:42")), 5_000)
             yield _row(
                 "memory store, one hit (CPU)", result.ours.cpu, "limits", result.theirs.cpu, 0.5
@@ -145,7 +145,7 @@ def _memory() -> Iterator[Row]:
             throttle = throttled.Throttled(
                 key="user:42",
                 using=throttled.RateLimiterType.GCRA.value,
-                quota=throttled.per_sec(PLENTY, burst=PLENTY),
+                quota=throttled.per_sec(PLENTY**2, burst=PLENTY**2),
                 store=throttled.MemoryStore(),
             )
             result = duel(ours, _repeat(throttle.limit), 5_000)
@@ -158,7 +158,7 @@ def _memory() -> Iterator[Row]:
             )
     with _there("pyrate_limiter") as pyrate:
         if pyrate:
-            bucket = pyrate.Limiter(pyrate.Rate(PLENTY, 1000))
+            bucket = pyrate.Limiter(pyrate.Rate(PLENTY**2, 1000))
             work = _repeat(lambda: bucket.try_acquire("user:42", blocking=False))
             result = duel(ours, work, 2_000)
             yield _row(

@@ -21,6 +21,7 @@ from backendkit.http.health import HealthPages
 from backendkit.http.ids import RequestIds
 from backendkit.http.layers import Layers
 from backendkit.http.limit_asgi import AsgiLimits
+from backendkit.http.limit_checks import check_limits
 from backendkit.http.limit_wsgi import WsgiLimits
 from backendkit.http.limits import LimitRule, Visit, by_address, by_header, by_path
 from backendkit.http.reporting import report
@@ -44,6 +45,7 @@ __all__ = [
     "by_address",
     "by_header",
     "by_path",
+    "check_limits",
     "drain_on_sigterm",
     "outgoing",
     "remaining_us",

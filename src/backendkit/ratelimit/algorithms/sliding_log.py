@@ -18,6 +18,9 @@ MOST = 1_000_000
 """The largest limit for which remembering every unit is sensible: a window of 7 MB."""
 
 
+SLACK = 8
+"""Stamps in memory that may stay although they no longer count."""
+
 SLIDING_LOG_LUA = r"""
 local function log_at(s, i)
   local at = 28 + 7 * ((s.first + i) % s.capacity)
@@ -155,10 +158,10 @@ class SlidingLog:
             body.append(t)
         else:
             body.extend([t] * units)
-        if body and body[0] <= t - window:
-            dead = bisect_right(body, t - window)
-            if dead > 32 or 2 * dead > len(body):  # not each time: it moves all that follow
-                del body[:dead]
+        if (
+            len(body) > SLACK and body[SLACK] <= t - window
+        ):  # not each time: it moves all that follow
+            del body[: bisect_right(body, t - window)]
         return t
 
     @staticmethod
