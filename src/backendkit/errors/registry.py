@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 ErrorFormat: TypeAlias = Literal["auto", "envelope", "problem"]
 """`auto` lets the client choose by Accept, and prefers the envelope."""
-
-logger = logging.getLogger("backendkit.errors")
 
 _LIBRARY = "backendkit."
 
@@ -171,7 +168,10 @@ class Errors:
         try:
             self._take(kind)
         except Exception as error:  # noqa: BLE001 - an attribute of the class may be a property that raises
-            logger.warning("an error class was not taken into the registry: %s", error)
+            import logging  # noqa: PLC0415 - half of what this package takes to import, for what nobody should see
+
+            told = "an error class was not taken into the registry: %s"
+            logging.getLogger("backendkit.errors").warning(told, error)
 
     def map(self, foreign: type[E], target: Target[E], *, replace: bool = True) -> None:
         """Have `foreign` exceptions, and subclasses without a nearer rule, told as `target`.

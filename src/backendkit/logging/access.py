@@ -151,7 +151,8 @@ class AccessLog:
             if len(request_id) > _USUAL_ID or "eyJ" in request_id or not request_id.isascii():
                 request_id = cleaner.text(request_id)
             more += f',"request_id":{quoted(request_id)}'
-        more += self._weight(told)
+        if self.policy.sample < 1:
+            more += self._weight(told)
         extra = _around(fields)
         if extra and pipeline.dump is not None:
             more += "," + pipeline.dump(cleaner.fields(extra))[1:-1].decode()
