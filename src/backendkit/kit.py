@@ -173,8 +173,9 @@ class Kit:
         memory = url.startswith("memory:")
         names = ("max_entries", "max_bytes") if memory else ("timeout", "connect_timeout")
         # Only what was set: an option that is passed wins over one in the URL, a default should not.
-        options = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
-        store = connect(url, clock=self.clock, hooks=self.hooks, **{**options, **more})
+        set_ = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
+        options: dict[str, Any] = {**set_, **more}
+        store = connect(url, clock=self.clock, hooks=self.hooks, **options)
         self._at_exit.append(weakref.finalize(self, store.close))
         return store
 

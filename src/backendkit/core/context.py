@@ -61,7 +61,10 @@ def enter(request: Request) -> Token[Request | None]:
 def leave(request: Request, token: Token[Request | None]) -> None:
     """End `request` and restore what was current before it."""
     request.end()
-    suspend(request, token)
+    try:
+        _request.reset(token)
+    except ValueError:
+        _elsewhere(request)
 
 
 def suspend(request: Request, token: Token[Request | None]) -> None:
@@ -74,8 +77,13 @@ def suspend(request: Request, token: Token[Request | None]) -> None:
     try:
         _request.reset(token)
     except ValueError:
-        if _request.get() is request:
-            _request.set(None)
+        _elsewhere(request)
+
+
+def _elsewhere(request: Request) -> None:
+    """Forget `request` in a context that it was not entered in."""
+    if _request.get() is request:
+        _request.set(None)
 
 
 def detach() -> None:

@@ -102,8 +102,15 @@ def _lines(details: Iterable[Mapping[str, str]]) -> str:
 
 
 def _line(detail: Mapping[str, str]) -> str:
-    pairs = [f"{quote(text_of(name))}:{quote(text_of(value))}" for name, value in detail.items()]
+    # Nearly all are texts under five names: no call to see that, no escaping of those again.
+    pairs = [
+        f"{_NAMES.get(name) or quote(text_of(name))}:{quote(value if type(value) is str else text_of(value))}"
+        for name, value in detail.items()
+    ]
     return "{" + ",".join(pairs) + "}"
+
+
+_NAMES = {name: quote(name) for name in ("field", "issue", "code", "pointer", "in")}
 
 
 def _instance(request_id: str) -> str:

@@ -127,16 +127,16 @@ class Lane:
         self._fail(self._queue, StoreClosed("the store was closed"))
         self._drop(OutcomeUnknown("the store was closed before an answer came; it may have run"))
 
-    def _flush(self) -> None:
+    def _flush(self, *, late: bool = False) -> None:
         self._scheduled = False
         if self._watch is None and self._queue:
             self._watch_until(self._queue[0][3])
         if self._connection is None:
             self._connect()
         elif self._writer is None:  # else the writer flushes when it is through
-            self._send(self._connection)
+            self._send(self._connection, late=late)
 
-    def _send(self, connection: StreamingConnection) -> None:
+    def _send(self, connection: StreamingConnection, *, late: bool) -> None:
         chunks: list[bytes] = []
         sent = 0
         while self._queue:
@@ -155,6 +155,7 @@ class Lane:
             return
         self.tally.operations += sent
         self.tally.batches += 1
+        self.tally.waits += sent if late else 0
         self.tally.largest_batch = max(self.tally.largest_batch, sent)
         write = connection.write(b"".join(chunks))
         try:
@@ -174,7 +175,7 @@ class Lane:
             self._drop(self._lost(error))
             return
         self._writer = None
-        self._flush()
+        self._flush(late=True)
 
     def _connect(self) -> None:
         if self._reader is None and self._queue:
@@ -190,7 +191,7 @@ class Lane:
             )  # under eager tasks this runs before `_connect` has noted which task it is
             connection = await self._dialled()
             self._connection = connection
-            self._flush()
+            self._flush(late=True)
             if self._connection is connection:  # else the first write failed
                 await self._read(connection)
         except asyncio.CancelledError:

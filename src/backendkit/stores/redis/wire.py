@@ -55,6 +55,8 @@ class Packer:
         shape = (operation.script, len(operation.keys), len(operation.args))
         head = self._heads.get(shape)
         if head is None:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads = {}  # each holds a script's text, and batches of every size are shapes of their own
             head = self._heads[shape] = _make_head(*shape, injected=self._now is not None)
         return head
 
@@ -118,3 +120,4 @@ def _bulk(item: Item) -> bytes:
 
 _MENTIONS_NOW = re.compile(r"\bnow\b")
 _MOST_INTS = 4096
+_MOST_HEADS = 1024
