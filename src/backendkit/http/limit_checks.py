@@ -55,7 +55,8 @@ def _check_store(store: Store, workers: int) -> None:
 
 def _policy(reply: Reply) -> str:
     text = reply[0] if isinstance(reply[0], bytes) else b""
-    fields = dict(line.partition(b":")[::2] for line in text.splitlines())
+    cut = (line.partition(b":") for line in text.splitlines())
+    fields = {name: value for name, _, value in cut}
     unbounded = fields.get(b"maxmemory") == b"0"
     return "unbounded" if unbounded else fields.get(b"maxmemory_policy", text).decode()
 
