@@ -163,7 +163,7 @@ def _primitives() -> list[Row]:
     ours, theirs = found["ours"].cost.cpu, found["theirs"].cost.cpu
     ms, frameworks = _import_errors()
     return [
-        Row("`render()`, without orjson", _us(ours), "bound 8 us; a pydantic model alone", _us(theirs), ours / 8, 1.0),
+        Row("`render()`, which uses no orjson", _us(ours), "bound 8 us; a pydantic model alone", _us(theirs), ours / 8, 1.0),
         Row(f"`import backendkit.errors`; frameworks loaded: {frameworks}", f"{ms:.1f} ms", "bound", "15 ms", ms / 15, 1.0),
     ]  # fmt: skip
 

@@ -89,8 +89,16 @@ class AppError(Exception):
         if not self.params:
             return self.message
         try:
-            return self.message.format_map(_Params(self.params))
+            return self.message.format_map(self.params)
+        except KeyError:  # seldom, so that the copy below is seldom made
+            return self._partly()
         except Exception:  # noqa: BLE001 - a parameter's own __format__ may raise anything
+            return self.message
+
+    def _partly(self) -> str:
+        try:
+            return self.message.format_map(_Params(self.params))
+        except Exception:  # noqa: BLE001 - as above
             return self.message
 
     def __str__(self) -> str:

@@ -106,6 +106,8 @@ def plain_lines(details: object) -> list[Detail]:
 def status_of(error: AppError) -> int:
     """Return an error's status, 500 where that is none of an error; never raises."""
     status = attribute(error, "status")
+    if type(status) is int and 400 <= status <= 599:  # nearly always
+        return status
     if not isinstance(status, int):
         return 500
     number = int.__int__(status)  # a plain one, whatever a subclass makes of comparing

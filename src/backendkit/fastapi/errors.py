@@ -20,7 +20,6 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
 from backendkit.core import context
 from backendkit.errors import (
@@ -78,7 +77,9 @@ class Handlers:
 
     async def tell_http(self, conn: HTTPConnection, exc: HTTPException) -> Response:
         """Answer a framework's error; one below 400 is no error, and left to the framework."""
-        if isinstance(conn, WebSocket):
+        if (
+            conn.scope["type"] == "websocket"
+        ):  # connections are Mappings, of which `isinstance` is slow
             raise exc
         if exc.status_code == 405 and isinstance(conn, Request):
             return await self._other_method(conn, exc)
@@ -88,7 +89,7 @@ class Handlers:
 
     async def tell(self, conn: HTTPConnection, exc: Exception) -> Response:
         """Answer with what the registry says, and report what nobody has named."""
-        if isinstance(conn, WebSocket):
+        if conn.scope["type"] == "websocket":
             raise exc
         accept, language = accepted(conn.scope["headers"])
         rendered = self._errors.render(exc, accept, context.request_id(), accept_language=language)

@@ -62,8 +62,12 @@ def accepted(headers: RawHeaders) -> tuple[str | None, str | None]:
 def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Return headers as ASGI has them."""
     return [
-        (_USUAL.get(name) or name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in headers
+        _USUAL_PAIRS.get(pair)
+        or (
+            _USUAL.get(pair[0]) or pair[0].lower().encode("latin-1"),
+            pair[1].encode("latin-1"),
+        )
+        for pair in headers
     ]
 
 
@@ -72,6 +76,15 @@ _USUAL = {
     "Content-Length": b"content-length",
     "Vary": b"vary",
 }
+
+_USUAL_PAIRS = {
+    (name, value): (name.lower().encode(), value.encode())
+    for name, value in (
+        ("Content-Type", "application/json"),
+        ("Vary", "Accept"),
+    )
+}
+"""What most errors say of themselves: looked up whole, it is not made again."""
 
 
 def place(scope: Scope) -> str:

@@ -47,7 +47,10 @@ def span_fields() -> dict[str, str] | None:
     if trace is None:
         return None
     try:
-        span = trace.get_current_span().get_span_context()
+        current = trace.get_current_span()
+        if current is getattr(trace, "INVALID_SPAN", None):  # what there is most often: nothing
+            return None
+        span = current.get_span_context()
         if not span.is_valid:
             return None
         ids = f"{span.trace_id:032x}", f"{span.span_id:016x}"
