@@ -1,0 +1,16 @@
+"""Where randomness comes from: the one room of the library that imports `random`, and only to be handed on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TypeAlias
+
+Chance: TypeAlias = Callable[[], float]
+"""Draws a number from 0 up to, but not including, 1."""
+
+
+def system_chance() -> Chance:
+    """Return draws that the operating system has seeded, apart from the application's own `random`."""
+    # Jitter spreads load and keeps no secret.
+    return random.Random().random  # noqa: S311
