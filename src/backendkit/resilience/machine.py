@@ -70,14 +70,14 @@ class Machine:
         rules: as above; `adopt` changes them.
         closed: whether a call may start without asking; read it without the lock.
         settled: whether, moreover, a good call that ends changes nothing.
-        timed: whether durations matter.
+        slow_after_us: from here on a call is slow; None: durations do not matter.
     """
 
     def __init__(
         self, rules: Rules, *, clock: Clock, chance: Chance, moves: Sink | None = None
     ) -> None:
         self.rules = rules
-        self.timed = rules.slow_after_us is not None
+        self.slow_after_us = rules.slow_after_us
         self._clock = clock
         self._chance = chance
         self._moves: Sink = deque() if moves is None else moves
@@ -169,7 +169,7 @@ class Machine:
         with self._lock:
             before = self._circuit.mode, self._circuit.generation
             self.rules = rules
-            self.timed = rules.slow_after_us is not None
+            self.slow_after_us = rules.slow_after_us
             decide.adopt(self._circuit, rules, self._clock.mono_us())
             self._note(*before)
 

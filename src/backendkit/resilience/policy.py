@@ -157,16 +157,6 @@ class Rules:
     ignored_pass: bool
 
 
-def consecutive(failures: int) -> BreakerOptions:
-    """Return the options of a breaker that opens at so many failures in a row, and again at any trial that fails."""
-    return {
-        "window": failures,
-        "minimum_calls": failures,
-        "failure_rate": 1.0,
-        "trial_failure_rate": 1 / PPM,
-    }
-
-
 def share(argument: str, value: object) -> int:
     """Return a share above 0 and at most 1 in parts per million, at least one of them."""
     return max(1, round(_number(argument, value, "must be above 0 and at most 1", above=0.0) * PPM))
