@@ -16,12 +16,21 @@
   the last calls failed or was slow, rejects for a while, lets a bounded number of trials through under a lease, and closes.
 - `BreakerPolicy`: the numbers, each with its unit, range and default.
 - `CircuitOpen`, `FailureInfo`: what a rejected caller learns. Any other error is the function's own, the same object.
+- `Deadline`: how long a call may take with all that it calls. Nested ones take the minimum; `DeadlineExceeded` where it is
+  over before the start. A call that is cancelled after its deadline counts as a failure of the breaker around it.
 - `CircuitTransition`, `CircuitStrained`: events, to the breaker's `hooks`; `breaker.totals` for metrics.
 
 The state is this process's own. No lock is held while your code runs, be it function, predicate or listener.
 """
 
-from backendkit.resilience.errors import CircuitOpen, FailedResult, FailureInfo, Rejection
+from backendkit.resilience.deadlines import Deadline
+from backendkit.resilience.errors import (
+    CircuitOpen,
+    DeadlineExceeded,
+    FailedResult,
+    FailureInfo,
+    Rejection,
+)
 from backendkit.resilience.events import CircuitStrained, CircuitTransition
 from backendkit.resilience.face import BreakerArguments, CircuitBreaker
 from backendkit.resilience.machine import Totals
@@ -34,6 +43,8 @@ __all__ = [
     "CircuitOpen",
     "CircuitStrained",
     "CircuitTransition",
+    "Deadline",
+    "DeadlineExceeded",
     "FailedResult",
     "FailureInfo",
     "Rejection",

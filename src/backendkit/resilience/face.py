@@ -131,6 +131,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
     @name.setter
     def name(self, name: str) -> None:
         self._name = checks.name("name", name)
+        self._gate.observe()
 
     @property
     def policy(self) -> BreakerPolicy:

@@ -53,7 +53,6 @@ class Gate:
     Attributes:
         machine: as above.
         now_us: the clock's monotonic reading.
-        observed: whether somebody listens to calls, or looks at results: then no call takes the short way.
         last_failure: the last one; None: there was none.
     """
 
@@ -73,12 +72,14 @@ class Gate:
         self._judge = judge
         self._teller = teller
         self._clock = clock
-        self.observed = False
+        self._known: tuple[int, Rejection] | None = None
         self.observe()
 
     def observe(self) -> None:
-        """Look again who listens."""
-        self.observed = bool(self._teller.listeners) or self._judge.failed_result is not None
+        """Look again who listens, and what the circuit is called."""
+        self._known = None
+        listened = bool(self._teller.listeners) or self._judge.failed_result is not None
+        self.machine.observe(observed=listened)
 
     def admit(
         self,
@@ -143,12 +144,21 @@ class Gate:
             self._teller.success()
 
     def _rejection(self, grant: Grant) -> CircuitOpen:
+        known = self._known
+        if (
+            known is None
+            or known[0] != grant.generation
+            or known[1].last_failure is not self.last_failure
+        ):
+            known = self._known = grant.generation, self._rejecting()
+        return CircuitOpen(known[1], grant.retry_after_us)
+
+    def _rejecting(self) -> Rejection:
         machine = self.machine
-        known = Rejection(
+        return Rejection(
             self._name_of(), machine.mode, machine.opened_wall_us, machine.failure_rate,
             self.last_failure,
         )  # fmt: skip
-        return CircuitOpen(known, grant.retry_after_us)
 
 
 def _retry_after_us(error: BaseException) -> int:

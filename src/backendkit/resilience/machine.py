@@ -68,7 +68,12 @@ class Machine:
 
     Attributes:
         rules: as above; `adopt` changes them.
-        closed: whether a call may start without asking; read it without the lock.
+        counts: outcomes so far, by their bits.
+        generation: what a call that starts without asking reports with; read it before `free`, else a move in
+            between would hand out a permit that was not granted.
+        observed: whether somebody listens to calls or looks at results.
+        closed: whether a call would be granted for sure; read without the lock, as all that follows.
+        free: whether a call may start without asking: closed, and nobody observes.
         settled: whether, moreover, a good call that ends changes nothing.
         slow_after_us: from here on a call is slow; None: durations do not matter.
     """
@@ -86,12 +91,20 @@ class Machine:
         self._opened_wall_us = 0
         # The mode, and the time up to which a rejection needs no lock: always replaced together.
         self._rejecting: tuple[int, int] | None = None
-        self._counts = [0, 0, 0, 0, 0, 0, 0, 0]
+        self.counts = [0, 0, 0, 0, 0, 0, 0, 0]
         self._rejected = 0
         self._strained = False
-        self.closed = True
+        self.generation = self._circuit.generation
+        self.observed = False
+        self.closed = self.free = True
         self.settled = False
         hold_during_fork(self)
+
+    def observe(self, *, observed: bool) -> None:
+        """Say whether somebody listens to calls or looks at results, so that none may take the short way."""
+        with self._lock:
+            self.observed = observed
+            self.free = self.closed and not observed
 
     @property
     def fork_lock(self) -> threading.Lock:
@@ -102,11 +115,6 @@ class Machine:
     def mode(self) -> Mode:
         """The mode as the last question left it: an opening whose time is over reads OPEN until somebody asks."""
         return self._circuit.mode
-
-    @property
-    def generation(self) -> int:
-        """What a call that starts now, without asking, reports with."""
-        return self._circuit.generation
 
     @property
     def opened_wall_us(self) -> int:
@@ -120,7 +128,10 @@ class Machine:
         return failed / calls if calls else 0.0
 
     def acquire(self) -> Grant:
-        """Ask for a permit. While the circuit is open this takes no lock."""
+        """Ask for a permit. While the circuit is closed, or open, this takes no lock."""
+        generation = self.generation
+        if self.closed:
+            return Grant(granted=True, generation=generation)
         rejecting, now = self._rejecting, self._clock.mono_us()
         if rejecting is not None and now < rejecting[0]:
             self._rejected += 1
@@ -134,7 +145,7 @@ class Machine:
 
     def report(self, generation: int, bits: int, retry_after_us: int = 0) -> None:
         """Tell what came of a call that was granted in `generation`."""
-        self._counts[bits] += 1
+        self.counts[bits] += 1
         with self._lock:
             circuit = self._circuit
             window = circuit.window
@@ -151,10 +162,6 @@ class Machine:
                 retry_after_us=retry_after_us,
             )  # fmt: skip
             self._note(*before)
-
-    def passed(self) -> None:
-        """Count a good call that changed nothing else."""
-        self._counts[OK] += 1
 
     def force(self, mode: Mode) -> None:
         """Enter a mode by hand, the current one as well: then its window and its time start anew."""
@@ -182,7 +189,7 @@ class Machine:
 
     def totals(self) -> Totals:
         """Return the outcomes so far."""
-        counts = self._counts
+        counts = self.counts
         return Totals(
             succeeded=counts[OK] + counts[SLOW],
             failed=counts[FAILED] + counts[FAILED | SLOW],
@@ -199,7 +206,9 @@ class Machine:
         """Under the lock: bring what is read without it up to date, and queue the move, if there was one."""
         circuit = self._circuit
         moved = circuit.generation != generation
+        self.generation = circuit.generation
         self.closed = circuit.mode == "closed"
+        self.free = self.closed and not self.observed
         self.settled = self.closed and circuit.window.settled
         rejecting = circuit.mode == "open"
         self._rejecting = (circuit.until_us, circuit.generation) if rejecting else None

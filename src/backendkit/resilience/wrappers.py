@@ -12,6 +12,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
+from backendkit.resilience.decide.windows import OK
 from backendkit.resilience.gate import Gate, Ticket
 
 Function = Callable[..., Any]
@@ -55,13 +56,13 @@ async def call_async(
 
 
 def _function(gate: Gate, func: Function) -> Function:
-    machine, now_us = gate.machine, gate.now_us
+    machine, now_us, counts = gate.machine, gate.now_us, gate.machine.counts
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if gate.observed or not machine.closed:
+        generation, bound = machine.generation, machine.slow_after_us
+        if not machine.free:
             return call(gate, func, args, kwargs)
-        bound, generation = machine.slow_after_us, machine.generation
         started = None if bound is None else now_us()
         try:
             result = func(*args, **kwargs)
@@ -71,7 +72,7 @@ def _function(gate: Gate, func: Function) -> Function:
         if bound is not None and started is not None and now_us() - started >= bound:
             gate.returned(Ticket(generation, started), result)
         elif machine.settled:
-            machine.passed()
+            counts[OK] += 1
         else:
             gate.went_well(generation)
         return result
@@ -80,13 +81,13 @@ def _function(gate: Gate, func: Function) -> Function:
 
 
 def _coroutine(gate: Gate, func: Function) -> Function:
-    machine, now_us = gate.machine, gate.now_us
+    machine, now_us, counts = gate.machine, gate.now_us, gate.machine.counts
 
     @functools.wraps(func)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if gate.observed or not machine.closed:
+        generation, bound = machine.generation, machine.slow_after_us
+        if not machine.free:
             return await call_async(gate, func, args, kwargs)
-        bound, generation = machine.slow_after_us, machine.generation
         started = None if bound is None else now_us()
         try:
             result = await func(*args, **kwargs)
@@ -96,7 +97,7 @@ def _coroutine(gate: Gate, func: Function) -> Function:
         if bound is not None and started is not None and now_us() - started >= bound:
             gate.returned(Ticket(generation, started), result)
         elif machine.settled:
-            machine.passed()
+            counts[OK] += 1
         else:
             gate.went_well(generation)
         return result
