@@ -11,6 +11,5 @@ Chance: TypeAlias = Callable[[], float]
 
 
 def system_chance() -> Chance:
-    """Return draws that the operating system has seeded, apart from the application's own `random`."""
-    # Jitter spreads load and keeps no secret.
-    return random.Random().random  # noqa: S311
+    """Return the operating system's own draws: a generator with a seed would draw alike in every forked worker."""
+    return random.SystemRandom().random
