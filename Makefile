@@ -24,8 +24,9 @@ test: environment redis ## the whole suite against the built wheel, under the co
 test-all: redis ## the whole suite on every supported Python
 	$(PYTHON) .ci/every_python.py
 
-bench: environment redis ## measure, beside the libraries that one would use instead
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+bench: redis ## measure, beside the libraries that one would use instead
+	$(PYTHON) .ci/setup.py bench
+	.venv-bench/bin/python -m tests.benchmarks $(ARGS)
 
 docs: environment ## build the pages into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

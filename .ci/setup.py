@@ -1,6 +1,6 @@
 """Prepare what a target of the Makefile needs; a second run does nothing.
 
-usage: python3 .ci/setup.py demo | dev
+usage: python3 .ci/setup.py demo | dev | bench
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from environment import Environment
 ENVIRONMENTS = {
     "demo": Environment(".venv-demo", lock="demo.txt"),
     "dev": Environment(".venv", lock="dev.txt"),
+    "bench": Environment(".venv-bench", lock="bench.txt"),
 }
 
 

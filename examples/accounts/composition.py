@@ -10,6 +10,7 @@ from typing import Self
 from backendkit.kit import Kit
 from examples.accounts.domain.accounts import Accounts
 from examples.accounts.domain.scoring import Scoring
+from examples.accounts.limits import Limits
 from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
 from examples.accounts.upstream.scores import HttpScores
@@ -25,6 +26,7 @@ class Services:
         accounts: users, and the rules about them.
         scores: the service that keeps scores.
         scoring: how users stand with it.
+        limits: what is let through.
     """
 
     kit: Kit
@@ -32,6 +34,7 @@ class Services:
     accounts: Accounts
     scores: HttpScores
     scoring: Scoring
+    limits: Limits
 
     @classmethod
     def from_env(cls) -> Self:
@@ -45,7 +48,14 @@ class Services:
         kit.health.add("database", storage.ping)
         accounts, scores = Accounts(storage), HttpScores(settings.scores_url)
         scoring = Scoring(accounts, scores)
-        return cls(kit=kit, storage=storage, accounts=accounts, scores=scores, scoring=scoring)
+        return cls(
+            kit=kit,
+            storage=storage,
+            accounts=accounts,
+            scores=scores,
+            scoring=scoring,
+            limits=Limits.of(kit),
+        )
 
     def close(self) -> None:
         """Let go of the database and of the other service."""

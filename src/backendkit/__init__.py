@@ -10,13 +10,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from backendkit.kit import Kit as Kit
+    from backendkit.settings import Settings as Settings
+    from backendkit.stores import connect as connect
+
 __version__ = "0.1.0"
 
 # Public name -> the module that defines it. A name listed here is also imported under TYPE_CHECKING
 # above (`from backendkit.kit import Kit as Kit`), so that checkers and editors see its type.
-_HOMES: "Mapping[str, str]" = {}
+_HOMES: "Mapping[str, str]" = {
+    "Kit": "backendkit.kit",
+    "Settings": "backendkit.settings",
+    "connect": "backendkit.stores",
+}
 
-__all__ = ["__version__"]
+__all__ = ["Kit", "Settings", "__version__", "connect"]
 
 
 def __getattr__(name: str) -> object:

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.events import Hooks
@@ -17,9 +17,9 @@ from backendkit.logging.policy import AccessPolicy
 from backendkit.settings import Settings
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from backendkit.core.store import Store
+    from backendkit.ratelimit import RateLimiter
+    from backendkit.ratelimit.face import Limits
 
 
 class Kit:
@@ -65,7 +65,8 @@ class Kit:
         if store is not None or "url" in self.settings.store.model_fields_set:
             self.health.add("store", self._reach_store)
         self._opened: Store | None = None
-        self._at_exit: weakref.finalize[[], Kit] | None = None
+        self._limits: Store | None = None
+        self._at_exit: list[weakref.finalize[[], Kit]] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -97,16 +98,34 @@ class Kit:
                     self._opened = self._open()
         return self._opened
 
+    def limiter(self, limits: Limits, *, name: str = "default", **options: Any) -> RateLimiter:
+        """Return a rate limiter on the store, as the settings `ratelimit` say.
+
+        Args:
+            limits: as for `RateLimiter`.
+            name: as for `RateLimiter`; routes that share a limit share the limiter, or its name.
+            options: as for `RateLimiter`; they win over the settings.
+        """
+        from backendkit.ratelimit import RateLimiter  # noqa: PLC0415 - an application without limits loads none
+
+        wanted = self.settings.ratelimit
+        settings: dict[str, Any] = {
+            "timeout": wanted.timeout,
+            "nodes": wanted.nodes,
+            "deny_cache_max": wanted.deny_cache_max,
+            "hooks": self.hooks,
+            "clock": self.clock,
+        }
+        return RateLimiter(self._limiter_store(), limits, name=name, **{**settings, **options})
+
     def close(self) -> None:
         """Close what this kit has opened; again, or before anything was, does nothing. A later use opens it anew."""
-        store = self._release()
-        if store is not None:
+        for store in self._release():
             store.close()
 
     async def aclose(self) -> None:
         """Close as `close` does, from an event loop: connections of that loop are closed in order."""
-        store = self._release()
-        if store is not None:
+        for store in self._release():
             await store.aio.close()
             store.close()
 
@@ -136,7 +155,17 @@ class Kit:
         """Raise unless the store carries out an operation; one without effect."""
         self.store.run(ping())
 
-    def _open(self) -> Store:
+    def _limiter_store(self) -> Store:
+        """Return the store for limits: its operations may take less time than others."""
+        wanted = self.settings
+        if self._given is not None or wanted.store.url.get_secret_value().startswith("memory:"):
+            return self.store
+        with self._lock:
+            if self._limits is None:
+                self._limits = self._open(timeout=wanted.ratelimit.timeout)
+            return self._limits
+
+    def _open(self, **more: float) -> Store:
         from backendkit.stores import connect  # noqa: PLC0415 - an application without shared state loads no store
 
         wanted = self.settings.store
@@ -144,15 +173,17 @@ class Kit:
         memory = url.startswith("memory:")
         names = ("max_entries", "max_bytes") if memory else ("timeout", "connect_timeout")
         # Only what was set: an option that is passed wins over one in the URL, a default should not.
-        options = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
+        set_ = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
+        options: dict[str, Any] = {**set_, **more}
         store = connect(url, clock=self.clock, hooks=self.hooks, **options)
-        self._at_exit = weakref.finalize(self, store.close)
+        self._at_exit.append(weakref.finalize(self, store.close))
         return store
 
-    def _release(self) -> Store | None:
+    def _release(self) -> list[Store]:
         with self._lock:
-            store, self._opened = self._opened, None
-            if self._at_exit is not None:
-                self._at_exit.detach()
-                self._at_exit = None
-        return store
+            stores = [store for store in (self._opened, self._limits) if store is not None]
+            self._opened = self._limits = None
+            for finalizer in self._at_exit:
+                finalizer.detach()
+            self._at_exit = []
+        return stores

@@ -198,6 +198,29 @@ class HttpSettings(_Group):
     )
 
 
+class RateLimitSettings(_Group):
+    """How limiters that the kit makes keep their counts."""
+
+    timeout: float = Field(
+        default=0.1,
+        ge=0.001,
+        le=60,
+        description="Seconds that the store may take to answer a limiter, 0.001..60; then failure policies decide.",
+    )
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=1_000_000,
+        description="Processes that share the limits, 1..1,000,000: the share of `local` limits while the store fails.",
+    )
+    deny_cache_max: float = Field(
+        default=1.0,
+        ge=0,
+        le=3600,
+        description="Seconds for which a denial is believed without asking the store again, 0..3600; 0: never.",
+    )
+
+
 class Settings(BaseModel):
     """All settings. Built directly it has the defaults and what is passed, and reads nothing.
 
@@ -215,6 +238,9 @@ class Settings(BaseModel):
     )
     store: StoreSettings = Field(default_factory=StoreSettings, description="The shared store.")
     http: HttpSettings = Field(default_factory=HttpSettings, description="The web frame.")
+    ratelimit: RateLimitSettings = Field(
+        default_factory=RateLimitSettings, description="Rate limiting."
+    )
 
     def __init__(self, **values: Any) -> None:
         try:

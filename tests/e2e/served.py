@@ -28,7 +28,22 @@ fastapi_app = FastAPI()
 backendkit.fastapi.install(fastapi_app, kit)
 
 flask_app = flask.Flask("served")
-backendkit.flask.install(flask_app, Kit.from_env(env_file=None))
+flask_kit = Kit.from_env(env_file=None)
+backendkit.flask.install(flask_app, flask_kit)
+
+
+@fastapi_app.get("/slow")
+def fastapi_slow() -> Any:
+    """Take longer than the pause after SIGTERM."""
+    time.sleep(2)
+    return {}
+
+
+@flask_app.get("/slow")
+def flask_slow() -> Any:
+    """Take as long."""
+    time.sleep(2)
+    return {}
 
 
 @fastapi_app.get("/id")

@@ -18,6 +18,7 @@ from backendkit.core.errors import (
     StoreUnavailable,
 )
 from backendkit.core.events import Event, Hooks
+from backendkit.core.outcome import Error, Outcome
 from backendkit.stores import FailurePolicy, Guarded, StoreDown, StoreUp
 from tests.faults.load import Load, counts, guarded, tick
 from tests.ground.cluster import ClusterGroup
@@ -176,6 +177,27 @@ def test_a_paused_server(own_redis: Callable[..., Single], colour: str) -> None:
     assert time.perf_counter() - back < 1.1
     assert watch.kinds == ["StoreDown", "StoreUp"]
     assert call(store, colour)[0] is None
+    store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_batch_that_is_late_counts_once(own_redis: Callable[..., Single], colour: str) -> None:
+    """However many operations are in it: one write, one wait, one timeout of the two that open the guard."""
+    server = own_redis().server
+    store = guarded(url_of(server))
+    assert call(store, colour)[0] is None
+
+    async def many_async() -> list[Outcome[bytes]]:
+        return await store.aio.run_many([tick(b"k") for _ in range(10)])
+
+    def many() -> list[Outcome[bytes]]:
+        return asyncio.run(many_async()) if colour == "async" else store.run_many([tick(b"k")] * 10)
+
+    with server.paused():
+        for down in ([], [f"127.0.0.1:{server.port}"]):
+            outcomes = many()
+            assert all(isinstance(o, Error) and isinstance(o.error, ReplyTimeout) for o in outcomes)
+            assert list(store.down) == down
     store.close()
 
 

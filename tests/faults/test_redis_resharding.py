@@ -39,8 +39,18 @@ def _clean(cluster: ClusterGroup) -> None:
 
 
 def other(cluster: ClusterGroup) -> Server:
-    """Return a master that does not own the slot."""
+    """Return a master that does not own the slot, once the slot may be moved to it.
+
+    That is when all nodes know each other's latest epoch: whoever takes a slot before that may take it with an epoch
+    that another has already, and then the nodes name each other for ever.
+    """
+    eventually(lambda: len(set(map(_epochs, cluster.servers))) == 1, "the nodes agree on epochs")
     return next(node for node in cluster.masters() if node is not cluster.owner(SLOT))
+
+
+def _epochs(node: Server) -> frozenset[tuple[str, str]]:
+    rows = [line.split() for line in node.text("CLUSTER", "NODES").splitlines()]
+    return frozenset((row[0], row[6]) for row in rows)
 
 
 def run(store: RedisStore | Guarded, operation: Operation[bytes], colour: str) -> bytes:

@@ -53,6 +53,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "zstandard": ("cache/",),
     "pytest": ("testing/",),
     "hypothesis": ("testing/",),
+    "matplotlib": ("cli/",),
     "cachetools": ("stores", *ABOVE_STORES),
     "orjson": ABOVE_STORES,
     "opentelemetry": ABOVE_STORES,

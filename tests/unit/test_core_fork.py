@@ -3,7 +3,9 @@
 import gc
 import threading
 import weakref
+from typing import Any
 
+from backendkit.core import fork
 from backendkit.core.fork import hold_during_fork, remake_after_fork
 from tests.ground.loops import in_fork, in_subprocess
 
@@ -70,6 +72,47 @@ def test_a_lock_is_held_while_the_process_forks_and_free_on_both_sides() -> None
         hold_during_fork(member)
     assert in_fork(lambda: [member.fork_lock.locked() for member in members]) == [False] * 3
     assert [member.fork_lock.locked() for member in members] == [False] * 3
+
+
+class Handed:
+    """A lock whose release lets whoever waits for it run first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.released = threading.Event()
+
+    def acquire(self) -> None:
+        """Take it."""
+        self.lock.acquire()
+
+    def release(self) -> None:
+        """Give it back, and wait until it was taken again."""
+        self.lock.release()
+        self.released.wait(0.2)
+
+
+def test_two_threads_that_fork_at_once_take_turns() -> None:
+    """The second's locks are not released by the first."""
+    lock: Any = Handed()
+    member = Locked(lock)
+    hold_during_fork(member)
+    kept: list[bool] = []
+
+    def second() -> None:
+        fork._before()
+        lock.released.set()
+        first_is_through.wait(10)
+        kept.append(lock.lock.locked())
+        fork._after_in_parent()
+
+    first_is_through = threading.Event()
+    fork._before()
+    thread = threading.Thread(target=second)
+    thread.start()
+    fork._after_in_parent()
+    first_is_through.set()
+    thread.join()
+    assert kept == [True]
 
 
 def test_a_fork_waits_for_who_holds_the_lock() -> None:

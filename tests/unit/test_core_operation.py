@@ -52,15 +52,17 @@ def test_a_script_is_quick_and_lasting_unless_it_says_so() -> None:
         ([1, b"x" * 500], 64 + 40 + 540),
         ((1, "x" * 500), 64 + 40 + 540),
         ([0] * 17, 64 + 17 * 40),
-        ([b"x" * 500] * 17, 64 + 17 * 40),  # by its length alone
+        ([b"x" * 500] * 17, 64 + 17 * 540),  # judged by its first items
+        ([0] * 16 + [b"x" * 500], 64 + 17 * 40),
         (deque([1, 2]), 64 + 80),
-        ({1: 2}, 64 + 40),
-        (OrderedDict(a=b"x" * 999), 64 + 40),
+        ({1: 2}, 64 + 80),
+        (OrderedDict(a=b"x" * 999), 64 + 80 + 1 + 999),
+        (deque(), 64),
         (None, 256),
         (object(), 256),
         (True, 256),  # of a type that is looked for exactly
     ],
 )
 def test_a_state_weighs_about_what_it_takes(state: object, weight: int) -> None:
-    """Cheaply: by type and length, one level deep, and no deeper into what is long."""
+    """Cheaply: by type and length, one level deep, and by its first items where it is long."""
     assert weigh_state(state) == weight

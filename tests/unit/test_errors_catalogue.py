@@ -213,3 +213,23 @@ def test_any_texts_make_a_sound_page(entries: list[Entry], title: str) -> None:
     assert catalogue.to_markdown(title=title).count("\n| <a id=") == len(entries)
     listed = json.loads(catalogue.to_json())["errors"]
     assert [entry["message"] for entry in listed] == [entry.message for entry in catalogue.entries]
+
+
+def test_a_message_that_each_error_makes_is_told_by_its_title() -> None:
+    """A property made the catalogue raise, and took the headers where parameters travel."""
+
+    class Worded(Conflict):
+        """Has a message of its own for each."""
+
+        code = "WORDED_THING"
+
+        @property
+        def message(self) -> str:  # type: ignore[override] # as applications do
+            return f"no {self.reason}"
+
+    errors = Errors(Worded, params=True)
+    entry = next(e for e in errors.catalogue().entries if e.code == "WORDED_THING")
+    assert (entry.message, entry.parameters) == ("Worded thing", ())
+    told = errors.render(Worded("tea", headers={"X-Good": "yes"}))
+    assert ("X-Good", "yes") in told.headers
+    assert b"no tea" in told.body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -140,3 +141,14 @@ def test_a_task_group_is_told_by_what_ended_it(errors: Errors) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         asyncio.run(both())
     assert errors.render(caught.value).status == 409
+
+
+def test_a_group_without_end_is_unknown() -> None:
+    """A subclass may hand out itself."""
+
+    class Endless(ExceptionGroup[Exception]):
+        @property
+        def exceptions(self) -> Any:
+            return (self,)
+
+    assert Errors().render(Endless("x", [NotFound()])).status == 500

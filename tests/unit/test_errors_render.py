@@ -4,7 +4,8 @@ import copy
 import enum
 import json
 import pickle
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -305,11 +306,74 @@ def test_headers_that_would_break_the_response_are_left_out(errors: Errors) -> N
         "Bad Name": "x",
         "Content-Length": "1",
         "content-type": "text/html",
+        "Content-Encoding": "gzip",
+        "Content-Language": "de",
+        "Transfer-Encoding": "chunked",
         "X-Wide": "\u20ac",
     }
     told = dict(errors.render(NotFound(headers=headers)).headers)
     assert told["X-Good"] == "yes"
     assert not {"X-Bad", "Bad Name", "content-type", "X-Wide"} & told.keys()
+    assert not {"Content-Encoding", "Content-Language", "Transfer-Encoding"} & told.keys()
+
+
+@pytest.mark.parametrize("wait", [timedelta(seconds=3), "soon", float("nan"), float("inf")])
+def test_a_wait_that_is_no_number_costs_no_other_header(errors: Errors, wait: Any) -> None:
+    """A `timedelta` there took `WWW-Authenticate` with it."""
+    mixed: Any = {"X-Good": "yes", "X-Number": 5, 7: "x"}
+    told = dict(errors.render(Unauthorized(headers={"X-Good": "yes"}, retry_after=wait)).headers)
+    assert told["X-Good"] == "yes"
+    assert told["WWW-Authenticate"] == "Bearer"
+    error = RateLimited(retry_after=2)
+    error.headers = mixed
+    told = dict(errors.render(error).headers)
+    assert (told["X-Good"], told["Retry-After"]) == ("yes", "2")
+
+
+def test_a_wait_is_no_longer_than_caches_can_hold(errors: Errors) -> None:
+    """Three hundred digits are nothing that a client can read."""
+    for wait in (1e300, 10**400):
+        assert (
+            dict(errors.render(RateLimited(retry_after=wait)).headers)["Retry-After"]
+            == "2147483647"
+        )
+
+
+@dataclass(frozen=True)
+class Frozen(NotFound):
+    """An error that nothing can be set on."""
+
+    code = "FROZEN_THING"
+    thing: str = ""
+
+
+class Uncaused(NotFound):
+    """An error that does not say where it comes from."""
+
+    @property
+    def __cause__(self) -> BaseException | None:  # type: ignore[override] # hostile on purpose
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("made", [Frozen("x"), Uncaused()])
+def test_a_rules_error_that_takes_no_cause_is_told(errors: Errors, made: AppError) -> None:
+    """It made `render` raise."""
+    errors.map(LookupError, lambda _: made)
+    told = errors.render(LookupError())
+    assert told.status == 404
+    assert body(told)["error"]["message"] == "Not found"
+
+
+def test_a_rule_that_raises_what_it_was_given_makes_no_circle(errors: Errors) -> None:
+    """An exception is not its own cause."""
+
+    def again(exc: LookupError) -> AppError:
+        raise exc
+
+    errors.map(LookupError, again)
+    exc = LookupError()
+    assert errors.render(exc).status == 500
+    assert exc.__cause__ is None
 
 
 def test_a_status_may_be_an_http_status(errors: Errors) -> None:

@@ -237,3 +237,27 @@ def test_any_list_of_errors_gives_lines_of_text(errors: list[Any]) -> None:
     for line in issues(errors, body={"a": [1]}):
         assert {type(text) for pair in line.items() for text in pair} == {str}
         assert {"issue", "code"} <= line.keys()
+
+
+def test_a_text_of_the_applications_own_that_only_contains_the_input_by_chance_stays() -> None:
+    """`mail` is in every text on e-mail; what is put together from the input is dropped all the same."""
+
+    def constant(value: str) -> str:
+        raise ValueError("Must be a valid email address")
+
+    def echoing(value: str) -> str:
+        raise ValueError(f"{value} is no address")
+
+    for rule, value, expected in (
+        (constant, "mail", "Must be a valid email address"),
+        (constant, "email", "Must be a valid email address"),
+        (echoing, "mail", "Invalid value"),
+        (echoing, "hunter2hunter2", "Invalid value"),
+    ):
+        adapter: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(
+            Annotated[str, pydantic.AfterValidator(rule)]
+        )
+        with pytest.raises(pydantic.ValidationError) as caught:
+            adapter.validate_python(value)
+        (line,) = issues(caught.value.errors())
+        assert line["issue"] == expected

@@ -10,10 +10,13 @@ import pytest
 
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import InvalidArgument
+from backendkit.core.events import Event
 from backendkit.errors import NotFound
 from backendkit.kit import Kit
-from backendkit.settings import HttpSettings, Settings, StoreSettings
+from backendkit.ratelimit import LimitDenied
+from backendkit.settings import HttpSettings, RateLimitSettings, Settings, StoreSettings
 from backendkit.stores import MemoryStore
+from tests.ground.single import Single
 
 
 def test_the_store_opens_on_first_use_and_stays() -> None:
@@ -111,3 +114,26 @@ def test_a_kit_that_nobody_closed_is_closed_when_the_interpreter_exits() -> None
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "closed\n"
+
+
+def test_limiters_follow_the_settings() -> None:
+    """A kit's limiters share its store, its hooks and what was set."""
+    kit = Kit(Settings(ratelimit=RateLimitSettings(deny_cache_max=0, nodes=3)))
+    events: list[Event] = []
+    kit.hooks.add(events.append)
+    limiter = kit.limiter("1/minute", name="api")
+    assert limiter.store is kit.store
+    assert [limiter.hit("a").source for _ in range(3)] == ["store"] * 3
+    assert [event.limiter for event in events if isinstance(event, LimitDenied)] == ["api", "api"]
+    kit.close()
+
+
+def test_limiters_have_a_store_of_their_own_on_redis(redis_single: Single) -> None:
+    """Their operations may take a tenth of a second, and end with the kit."""
+    kit = Kit(Settings(store=StoreSettings.model_validate({"url": redis_single.url})))
+    limiter = kit.limiter("1/minute", name="kit")
+    assert limiter.store is not kit.store
+    limiter.reset("a")
+    assert limiter.hit("a").allowed
+    kit.close()
+    assert limiter.hit("a").source == "open"

@@ -242,3 +242,20 @@ def test_a_handler_that_raises_does_not_reach_the_frame() -> None:
     finally:
         log.removeFilter(broken)
         log.setLevel("NOTSET")
+
+
+@pytest.mark.parametrize("duration", [float("nan"), float("inf"), 1.5])
+def test_a_duration_that_is_no_int_makes_no_bad_json(duration: Any) -> None:
+    """What JSON has no word for is null."""
+    out = Lines()
+    with configure_logging(stream=out):
+        AccessLog().write(asking(), "GET", "/", 200, duration)
+    assert out.one()["status"] == 200
+
+
+def test_half_a_surrogate_pair_in_an_id_is_escaped_by_the_short_way_as_well() -> None:
+    """Strict readers of JSON refuse it."""
+    out = Lines()
+    with configure_logging(stream=out):
+        AccessLog().write(asking("\ud800"), "GET", "/", 200, 1)
+    assert out.one()["request_id"] == "\\ud800"

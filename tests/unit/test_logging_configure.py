@@ -39,6 +39,7 @@ from backendkit.logging import (
     trace_fields,
     unhandled,
 )
+from backendkit.logging.bridge import Structured
 from backendkit.logging.policy import AccessPolicy
 from backendkit.logging.processors import Timestamps, span_fields
 
@@ -608,3 +609,45 @@ def test_redaction_rules_reach_every_record() -> None:
     record = out.one()
     assert record["plate"] == "[redacted]"
     assert record["long"].endswith("[35 more characters]")
+
+
+def test_a_servers_record_that_cannot_be_shown_is_written_where_its_access_lines_are_not() -> None:
+    """It raised where somebody had only logged."""
+
+    class Hostile:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    out = Lines()
+    with configure_logging(stream=out, server_access=False):
+        logging.getLogger("werkzeug").info(Hostile())
+    assert "Hostile" in out.one()["event"]
+
+
+def test_audit_events_outlive_what_empties_the_root_logger() -> None:
+    """As Alembic's `fileConfig` does: they were lost, and said to be written; a second configuration was let in."""
+    root = logging.getLogger()
+    out = Lines()
+    with configure_logging(stream=out) as first:
+        handlers, root.handlers = root.handlers, []
+        try:
+            assert audit("user.delete", "user:42", "success")
+            assert configure_logging(stream=out) is first
+        finally:
+            root.handlers = handlers
+    assert out.one()["action"] == "user.delete"
+
+
+def test_an_audit_event_that_nobody_takes_is_not_said_to_be_taken() -> None:
+    """Without a configuration, nor a handler."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        assert not audit("user.delete", "user:42", "success")
+    finally:
+        root.handlers = handlers
+
+
+def test_keys_break_no_line_of_other_peoples_handlers() -> None:
+    """Nor what happened."""
+    assert str(Structured("a\nb", {"k\nk": 1})) == "a\\nb k\\nk=1"

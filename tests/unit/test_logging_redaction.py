@@ -6,6 +6,7 @@ import base64
 import copy
 import io
 import json
+import time
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,23 @@ HIDDEN = [
     ("secret=SecretStr('a b c')", "a b c"),
     ("tokens: ['abc', \"def\"] done", "def"),
     ("token => abc123", "abc123"),
+    ("token -> abc123", "abc123"),
+    ("password :=   abc123", "abc123"),
+    ("password:              abc123", "abc123"),
+    ("user                : x\npassword            : abc123", "abc123"),
+    ('{"password":\n          "abc123"}', "abc123"),
+    ('{"userPwd": "abc123"}', "abc123"),
+    ("pwdHash=abc123", "abc123"),
+    ("DB_PASS=abc123", "abc123"),
+    ("('password', ('a', 'abc123'))", "abc123"),
+    ("<password>abc 123</password>", "abc 123"),
+    ('<wsse:Password Type="text">abc123</wsse:Password>', "abc123"),
+    ("<token>abc123", "abc123"),
+    ("user[password][]=abc123", "abc123"),
+    ("POST /x?user%5Bpassword%5D=abc123&a=1", "abc123"),
+    ("/login?next=https%3A%2F%2Fuser%3Aabc123%40host%2F", "abc123"),
+    ("mysql --db-password abc123 shop", "abc123"),
+    ("token is x and y > z --token abc123", "abc123"),
     ("Authorization: Digest username=bob, response=abc", "abc"),
     ("authorization: AWS4-HMAC-SHA256 Credential=x/y, Signature=abc", "abc"),
     ("Cookie: a=b; session_id=c d", "c d"),
@@ -299,3 +317,17 @@ def test_what_classes_declare_is_told_as_a_mapping() -> None:
     told = {"user": "bob", "password": "[redacted]"}
     assert clean.value(Login("bob", "x y", "hidden")) == told
     assert clean.value(Credentials("bob", "x y")) == told
+
+
+def test_what_follows_a_secret_option_of_a_command_is_hidden() -> None:
+    """A list of arguments has no pairs, and is what `subprocess` is given."""
+    told = Cleaner().value(["mysql", "--db-password", "abc123", "--port", 1, "--token"])
+    assert told == ["mysql", "--db-password", "[redacted]", "--port", 1, "--token"]
+
+
+@pytest.mark.parametrize("text", ["@ " + "a://" * 30_000, "a://b" * 30_000 + " @"])
+def test_a_text_full_of_urls_takes_time_in_proportion_to_its_length(text: str) -> None:
+    """It took 13 s, for each `://` looked for its `@` to the end of the word."""
+    began = time.process_time()
+    assert Cleaner(limits=Limits(string=200_000)).text(text) == text
+    assert time.process_time() - began < 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -282,3 +284,56 @@ def test_a_line_that_the_disk_takes_in_parts_is_written_whole(
     with (tmp_path / "log").open("wb") as file:
         assert DirectWriter(file).write(b"0123456789" * 5 + b"\n")
     assert (tmp_path / "log").read_bytes() == b"0123456789" * 5 + b"\n"
+
+
+def test_a_pipe_that_cannot_be_locked_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of macOS and the BSDs: they lock files only; without this every line was lost there."""
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EBADF, "no lock on this")
+
+    monkeypatch.setattr(room, "_hold", refuse)
+    end, pipe = os.pipe()
+    try:
+        writer = DirectWriter(pipe)
+        assert [writer.write(b"a\n"), writer.write(b"b\n")] == [True, True]
+        assert os.read(end, 100) == b"a\nb\n"
+        assert not writer.lost
+    finally:
+        os.close(end)
+        os.close(pipe)
+
+
+_LATE = """
+import atexit, logging
+atexit.register(lambda: [logging.getLogger("late").warning("late") for _ in range(20)])
+from backendkit.logging import configure_logging, get_logger
+configure_logging(queue=10)
+get_logger().info("early")
+"""
+
+
+def test_what_is_logged_after_the_queue_has_ended_is_written() -> None:
+    """Exit hooks that were registered before run after; from 3.12 no thread can begin there."""
+    done = subprocess.run([sys.executable, "-c", _LATE], capture_output=True, check=True)
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == [
+        "early",
+        *["late"] * 20,
+    ]
+    assert done.stderr == b""
+
+
+def test_a_system_without_room_for_a_thread_gets_its_lines_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By whoever logs."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    gate = Gate()
+    gate.opened.set()
+    queued = QueuedWriter(gate, 3, said)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert [queued.write(b"%d\n" % n) for n in range(5)] == [True] * 5
+    assert gate.lines == [b"%d\n" % n for n in range(5)]

@@ -323,6 +323,23 @@ def test_a_refusal_changes_nothing_though_the_fold_did(clock: ManualClock, keys:
     audit(store)
 
 
+def test_a_state_that_needs_no_further_entry_is_not_copied(clock: ManualClock) -> None:
+    """At the bound of entries, hits on long logs go on as quickly as before: nothing can be refused."""
+    store = MemoryStore(max_entries=1, clock=clock)
+    store.run(grow(b"a", 5))
+    seen: list[object] = []
+
+    def look(states: Sequence[Any], now: int, args: Sequence[Any]) -> Change:
+        seen.append(states[0])
+        return Change((), [1])
+
+    for _ in range(2):
+        store.run(Operation(Script("look", lua="", fold=look), (b"a",), (), len))
+    assert seen[0] is seen[1]
+    with pytest.raises(StoreFull):
+        store.run(put(b"b", 1))
+
+
 def test_growth_in_place_passes_the_bound_once(clock: ManualClock) -> None:
     """There is no way back for a state that the fold has changed; from then on it is refused."""
     store = MemoryStore(max_bytes=1_024, clock=clock)

@@ -25,11 +25,21 @@ def counted(**counts: int) -> Tally:
 
 def test_counts_add_up_and_the_largest_stays_the_largest() -> None:
     """A batch is not made larger by another."""
-    total = counted(operations=1, batches=2, largest_batch=9, connects=3, timeouts=4, resent=5)
-    total.add(
-        counted(operations=10, batches=20, largest_batch=7, connects=30, timeouts=40, resent=50)
+    total = counted(
+        operations=1, batches=2, largest_batch=9, connects=3, timeouts=4, resent=5, waits=6
     )
-    assert [getattr(total, name) for name in Tally.__slots__] == [22, 33, 9, 11, 55, 44]
+    total.add(
+        counted(
+            operations=10,
+            batches=20,
+            largest_batch=7,
+            connects=30,
+            timeouts=40,
+            resent=50,
+            waits=60,
+        )
+    )
+    assert [getattr(total, name) for name in Tally.__slots__] == [22, 33, 9, 11, 55, 44, 66]
 
 
 def test_an_empty_ledger_has_done_nothing() -> None:

@@ -88,6 +88,13 @@ def test_what_is_neither_integer_nor_bytes_is_refused(argument: Any) -> None:
     assert caught.value.value is type(argument)
 
 
+@pytest.mark.parametrize("key", ["text", 1, None], ids=repr)
+def test_a_key_that_is_not_bytes_is_refused(key: Any) -> None:
+    """By name, as arguments are, so that it fails alone in a batch."""
+    with pytest.raises(InvalidArgument, match=r"keys must be bytes, got \[<class"):
+        Packer().pack(operation(PLAIN, (key,), []))
+
+
 def test_time_is_the_servers_unless_a_test_brings_its_own() -> None:
     """And asked for only by scripts that mention it."""
     assert lua_of(PLAIN) == "return {1}"

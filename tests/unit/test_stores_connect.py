@@ -201,6 +201,8 @@ def test_tls_options_reach_the_context() -> None:
         ("redis://a,", {}, "url must list hosts"),
         ("redis+cluster://a,,b", {}, "url must list hosts"),
         ("redis://a,b", {}, r"url must name one host; several need \+sentinel or \+cluster, got 2"),
+        ("redis://a..b", {}, "url must list hosts by names that DNS can hold"),
+        ("redis+cluster://h," + "a" * 64, {}, "url must list hosts by names that DNS can hold"),
         ("redis://h:0", {}, "url must list hosts"),
         ("redis://h:65536", {}, "url must list hosts"),
         ("redis://h:x", {}, "url must list hosts"),

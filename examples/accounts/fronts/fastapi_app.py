@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import backendkit.fastapi
+from backendkit.fastapi import AsgiLimits
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
 from examples.accounts.fronts.fastapi_routes.scores import scores_router
@@ -31,6 +32,8 @@ def create_app(services: Services | None = None) -> FastAPI:
     # One address for each thing: `/users/` is not found, rather than redirected.
     app = FastAPI(title="Accounts", lifespan=lifespan, redirect_slashes=False)
     backendkit.fastapi.install(app, parts.kit)
+    for rule in (parts.limits.everything, parts.limits.writes):
+        app.add_middleware(AsgiLimits, rule=rule, errors=parts.kit.errors)
     app.include_router(users_router(parts.accounts))
     app.include_router(scores_router(parts.scoring))
     return app

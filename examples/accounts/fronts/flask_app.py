@@ -20,6 +20,8 @@ def create_app(services: Services | None = None) -> Flask:
     parts = services or Services.from_env()
     app = Flask("accounts")
     backendkit.flask.install(app, parts.kit)
+    for rule in (parts.limits.everything, parts.limits.writes):
+        backendkit.flask.limit_app(app, rule)
     app.register_blueprint(users_blueprint(parts.accounts))
     app.register_blueprint(scores_blueprint(parts.scoring))
     return app

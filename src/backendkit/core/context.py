@@ -25,16 +25,18 @@ class Request:
         fields: what `bind` added; read it, and write through `bind`.
         ended: whether it is over and its fields are frozen.
         deadline_us: the moment, on the monotonic clock, by which it must be answered; None: no limit.
+        aftermath: what routes add to the response as it goes out, see `http.messages`; None: nothing.
         outgoing: what the application wants of the frame's response headers, see `http.security`; None: the usual.
     """
 
-    __slots__ = ("_lock", "deadline_us", "ended", "fields", "id", "outgoing")
+    __slots__ = ("_lock", "aftermath", "deadline_us", "ended", "fields", "id", "outgoing")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.fields: dict[str, Any] = {}
         self.ended = False
         self.deadline_us: int | None = None
+        self.aftermath: Any = None
         self.outgoing: Any = None
         self._lock = threading.Lock()
 
@@ -59,7 +61,10 @@ def enter(request: Request) -> Token[Request | None]:
 def leave(request: Request, token: Token[Request | None]) -> None:
     """End `request` and restore what was current before it."""
     request.end()
-    suspend(request, token)
+    try:
+        _request.reset(token)
+    except ValueError:
+        _elsewhere(request)
 
 
 def suspend(request: Request, token: Token[Request | None]) -> None:
@@ -72,8 +77,13 @@ def suspend(request: Request, token: Token[Request | None]) -> None:
     try:
         _request.reset(token)
     except ValueError:
-        if _request.get() is request:
-            _request.set(None)
+        _elsewhere(request)
+
+
+def _elsewhere(request: Request) -> None:
+    """Forget `request` in a context that it was not entered in."""
+    if _request.get() is request:
+        _request.set(None)
 
 
 def detach() -> None:

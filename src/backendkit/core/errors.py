@@ -4,6 +4,9 @@
     ├── InvalidArgument             500  INVALID_ARGUMENT      also a ValueError: the calling code is wrong
     │   └── CrossSlot               500  CROSS_SLOT            an operation over several Cluster slots
     ├── MissingExtra                500  MISSING_EXTRA         also an ImportError: an optional package is absent
+    ├── Unauthorized                401  UNAUTHORIZED          who are you? answers with WWW-Authenticate
+    │   └── TokenExpired            401  TOKEN_EXPIRED
+    ├── Forbidden                   403  FORBIDDEN             I know who you are: no
     ├── RateLimited                 429  RATE_LIMITED
     └── ServiceUnavailable          503  SERVICE_UNAVAILABLE
         ├── Overloaded              503  OVERLOADED            this process has no room for more work
@@ -35,7 +38,8 @@ class AppError(Exception):
     """Something that went wrong and has a name; subclass it in three lines.
 
     Class attributes, inherited where not given: `code` (UPPER_SNAKE), `status` (400..599), `message` (template
-    over `params`, shown to clients), `retryable` (whether the same request may succeed later).
+    over `params`, shown to clients), `retryable` (whether the same request may succeed later), `problem_type` (the URI of
+    its problem where a registry has one, instead of the application's own).
 
     Args:
         reason: what happened, for logs; never shown to clients.
@@ -50,6 +54,7 @@ class AppError(Exception):
     status: int = 500
     message: str = "Internal server error"
     retryable: bool = False
+    problem_type: str | None = None
 
     def __init__(
         self,
@@ -67,6 +72,11 @@ class AppError(Exception):
         self.headers: dict[str, str] = dict(headers or {})
         self.retry_after = retry_after
         self.params = params
+
+    @property
+    def extensions(self) -> Mapping[str, Any]:
+        """Members that its RFC 9457 problem has beside those that all have; values as JSON knows them."""
+        return {}
 
     @property
     def status_code(self) -> int:
@@ -142,6 +152,52 @@ class MissingExtra(AppError, ImportError):
 
     def __init__(self, who: str, package: str, extra: str) -> None:
         super().__init__(f"{who} needs {package}: pip install 'backendkit[{extra}]'")
+
+
+class Unauthorized(AppError):
+    """Nobody has proven who is asking.
+
+    Attributes:
+        challenge: becomes the `WWW-Authenticate` unless `headers` holds one: every 401 must say how to prove
+            it (RFC 9110 section 15.5.2). Of the class, like `code`.
+    """
+
+    code = "UNAUTHORIZED"
+    status = 401
+    message = "Authentication is required"
+    challenge = "Bearer"
+
+    def __init__(
+        self,
+        reason: str = "",
+        /,
+        *,
+        details: Iterable[Detail] = (),
+        headers: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+        **params: Any,
+    ) -> None:
+        super().__init__(
+            reason, details=details, headers=headers, retry_after=retry_after, **params
+        )
+        if not any(name.lower() == "www-authenticate" for name in self.headers):
+            self.headers["WWW-Authenticate"] = self.challenge
+
+
+class TokenExpired(Unauthorized):
+    """The token was good, once; a fresh one is needed."""
+
+    code = "TOKEN_EXPIRED"
+    message = "The token has expired"
+    challenge = 'Bearer error="invalid_token", error_description="expired"'
+
+
+class Forbidden(AppError):
+    """Whoever asks is known, and may not."""
+
+    code = "FORBIDDEN"
+    status = 403
+    message = "This is not allowed"
 
 
 class RateLimited(AppError):

@@ -49,9 +49,12 @@ def hold_during_fork(member: Lockable) -> None:
 _remade: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _still: weakref.WeakSet[Lockable] = weakref.WeakSet()
 _held: list[threading.Lock] = []
+_turn = threading.Lock()
+"""Two threads may fork at once: who forks second would release what the first still holds, or wait for it crosswise."""
 
 
 def _before() -> None:
+    _turn.acquire()
     for lock in {member.fork_lock for member in _members(_still)}:
         lock.acquire()
         _held.append(lock)
@@ -60,6 +63,7 @@ def _before() -> None:
 def _after_in_parent() -> None:
     while _held:
         _held.pop().release()
+    _turn.release()
 
 
 def _after_in_child() -> None:

@@ -43,6 +43,13 @@ class KeySpace:
         self._prefix = f"{namespace}:{feature}.{version}.{kind}:".encode()
         self._head = self._prefix + b"{"
 
+    def around(self, *of: Part) -> tuple[bytes, bytes]:
+        """Return what stands before and behind the escaped tag in the keys of what belongs to it.
+
+        For who builds many keys of one tag: `head + escape(tag) + tail` is `key(tag, of=of)`.
+        """
+        return self._head, b"}:" + b"/".join(map(escape, of)) if of else b"}"
+
     def key(self, *tag: Part, of: tuple[Part, ...] = ()) -> bytes:
         """Return the key of the subject `tag`, or of what belongs to it.
 

@@ -19,8 +19,9 @@ What a fold must keep, because Redis does:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 R = TypeVar("R")
 
@@ -163,10 +164,18 @@ def weigh_state(state: State) -> int:
         items = len(state)
     except TypeError:
         return 256  # an object of the script's own; who keeps more brings its own `weigh`
-    if items <= _WEIGHED_ITEMS and (kind is tuple or kind is list):
-        return 64 + sum(40 + len(i) if isinstance(i, bytes | str) else 40 for i in state)
-    return 64 + 40 * items
+    if isinstance(state, Mapping):
+        held = cast("Mapping[object, object]", state)
+        return 64 + 80 * items + _text(held, items) + _text(held.values(), items)
+    return 64 + 40 * items + _text(state, items)
+
+
+def _text(container: Iterable[object], items: int) -> int:
+    """Return the approximate bytes of the texts in a container: a large one is judged by its first items."""
+    looked = list(islice(container, _WEIGHED_ITEMS))
+    nbytes = sum(len(item) for item in looked if isinstance(item, bytes | str))
+    return nbytes * items // len(looked) if looked else 0
 
 
 _WEIGHED_ITEMS = 16
-"""Containers longer than this are weighed by their length alone, so that weighing stays cheap."""
+"""So many items of a container are looked at, so that weighing stays cheap."""

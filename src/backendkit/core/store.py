@@ -26,6 +26,7 @@ class StoreStats:
         bytes: their approximate size; 0 for a remote store.
         in_flight: operations sent and not answered.
         waiting: operations not yet sent: a connection is being made, or the last write has not drained.
+        waits: operations that had to wait so before they were sent.
         operations: operations carried out or failed.
         batches: writes to a connection; `operations / batches` is the mean batch.
         largest_batch: operations in the largest single write.
@@ -40,6 +41,7 @@ class StoreStats:
     bytes: int = 0
     in_flight: int = 0
     waiting: int = 0
+    waits: int = 0
     operations: int = 0
     batches: int = 0
     largest_batch: int = 0

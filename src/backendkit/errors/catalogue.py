@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from inspect import cleandoc
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from backendkit.core.errors import AppError
 from backendkit.errors.envelope import title_of
@@ -73,12 +73,14 @@ class Catalogue(NamedTuple):
 
 def entry(kind: type[AppError]) -> Entry:
     """Return what is to be said of an error class."""
+    said = cast("object", kind.message)
+    message = said if isinstance(said, str) else title_of(kind.code)  # a property says it per error
     return Entry(
         code=kind.code,
         status=kind.status,
         title=title_of(kind.code),
-        message=kind.message,
-        parameters=fields(kind.message),
+        message=message,
+        parameters=fields(message),
         retryable=kind.retryable is True,
         description=_description(kind.__doc__),
     )

@@ -74,10 +74,13 @@ class Problem:
 
     def write(self, told: Told) -> str:
         """Return the problem; the timestamp is not part of it."""
-        code = told.code
+        code, error = told.code, told.error
+        kind = error.problem_type or self._type.replace("{code}", code)
         params = f',"params":{_encode(told.params)}' if self._params else ""
+        if error.extensions:
+            params += "," + _encode(dict(error.extensions))[1:-1]
         return (
-            f'{{"type":{quote(self._type.replace("{code}", code))},"title":{quote(title_of(code))},'
+            f'{{"type":{quote(kind)},"title":{quote(title_of(code))},'
             f'"status":{told.status},"detail":{quote(told.message)},'
             f'"instance":{quote(_instance(told.request_id))},"code":{quote(code)},'
             f'"errors":{_lines(told.details)}{params}}}'
@@ -99,8 +102,15 @@ def _lines(details: Iterable[Mapping[str, str]]) -> str:
 
 
 def _line(detail: Mapping[str, str]) -> str:
-    pairs = [f"{quote(text_of(name))}:{quote(text_of(value))}" for name, value in detail.items()]
+    # Nearly all are texts under five names: no call to see that, no escaping of those again.
+    pairs = [
+        f"{_NAMES.get(name) or quote(text_of(name))}:{quote(value if type(value) is str else text_of(value))}"
+        for name, value in detail.items()
+    ]
     return "{" + ",".join(pairs) + "}"
+
+
+_NAMES = {name: quote(name) for name in ("field", "issue", "code", "pointer", "in")}
 
 
 def _instance(request_id: str) -> str:

@@ -14,10 +14,18 @@ MOST_LEAVES = 1000
 """Exceptions of a group that are looked at; a larger group is unknown, for the next one could be."""
 
 
+_MOST_STEPS = 100_000
+
+
 def leaves(whole: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     """Walk the exceptions of a group; without recursion, for groups nest as deep as they like."""
     stack: list[BaseException] = [whole]
+    steps = 0
     while stack:
+        steps += 1
+        if steps > _MOST_STEPS:  # a subclass may hand out groups without end
+            yield RecursionError("a group that does not end")
+            return
         exc = stack.pop()
         if isinstance(exc, BaseExceptionGroup):
             group = cast("BaseExceptionGroup[BaseException]", exc)

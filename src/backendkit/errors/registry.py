@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 ErrorFormat: TypeAlias = Literal["auto", "envelope", "problem"]
 """`auto` lets the client choose by Accept, and prefers the envelope."""
-
-logger = logging.getLogger("backendkit.errors")
 
 _LIBRARY = "backendkit."
 
@@ -170,7 +168,10 @@ class Errors:
         try:
             self._take(kind)
         except Exception as error:  # noqa: BLE001 - an attribute of the class may be a property that raises
-            logger.warning("an error class was not taken into the registry: %s", error)
+            import logging  # noqa: PLC0415 - half of what this package takes to import, for what nobody should see
+
+            told = "an error class was not taken into the registry: %s"
+            logging.getLogger("backendkit.errors").warning(told, error)
 
     def map(self, foreign: type[E], target: Target[E], *, replace: bool = True) -> None:
         """Have `foreign` exceptions, and subclasses without a nearer rule, told as `target`.
@@ -224,15 +225,15 @@ class Errors:
         try:
             error = self._rule(type(exc))(exc)
         except Exception as broken:  # noqa: BLE001 - a rule is foreign code; `exc` must be told all the same
-            broken.__cause__ = exc
-            error, exc = None, broken
+            error = None
+            if broken is not exc:
+                _caused(broken, exc)
+                exc = broken
         if not isinstance(error, AppError):
             error = AppError(type(exc).__name__)
         elif isinstance(exc, BaseExceptionGroup):
             return error  # it may be one of the group's own, whose cause the group is not
-        if error is not exc and error.__cause__ is None:
-            error.__cause__ = exc
-        return error
+        return _caused(error, exc)
 
     def tell(
         self,
@@ -373,6 +374,17 @@ def _check(kind: type[AppError]) -> None:
         raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
     if not isinstance(status, int) or not 400 <= status <= 599:
         raise InvalidArgument(f"status of {name}", "must be in 400..599", status)
+
+
+_X = TypeVar("_X", bound=BaseException)
+
+
+def _caused(error: _X, exc: BaseException) -> _X:
+    """Note that `exc` led to `error`, for logs, unless it says otherwise or cannot be told, like a frozen dataclass."""
+    with suppress(Exception):
+        if error is not exc and error.__cause__ is None:
+            error.__cause__ = exc
+    return error
 
 
 def _itself(error: AppError) -> AppError:

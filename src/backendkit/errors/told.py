@@ -56,20 +56,22 @@ class Told(NamedTuple):
 def public(error: AppError) -> Iterator[tuple[str, Any]]:
     """Yield the parameters that clients may see: those that the message of the error's class names anyway."""
     params = error.params
-    for name in fields(type(error).message):
+    template = cast("object", type(error).message)
+    for name in fields(template) if isinstance(template, str) else ():  # it may be a property
         if name in params:
             yield name, params[name]
 
 
 def tell(error: AppError, request_id: str, timestamp: str, language: Language | None) -> Told:
     """Read an error; may raise anything where its attributes are not what they should be."""
-    code, text = cast("tuple[object, object]", (error.code, error.text))
+    code: Any = error.code
+    text: Any = error.text
     if not (
         isinstance(code, str) and isinstance(text, str)
     ):  # a subclass may have made anything of them
         raise TypeError("code and message must be texts")
-    details: Sequence[Detail] = error.details
-    if not isinstance(cast("object", details), list):  # clients were promised one
+    details: Any = error.details
+    if not isinstance(details, list):  # clients were promised one
         details = plain_lines(details)
     tags = None
     if language is not None:
@@ -86,6 +88,7 @@ def tell_plainly(error: AppError, request_id: str, timestamp: str) -> Told:
     if named is not None:
         plain.code = named.group()  # not `str(code)`, which a subclass of `str` may make to raise
         text = attribute(error, "text")
+        text = attribute(error, "message") if text is None else text
         plain.message = plain.message if text is None else text_of(text)
     plain.details = plain_lines(attribute(error, "details"))
     rid = text_of(request_id)
@@ -126,19 +129,48 @@ def headers_of(error: AppError) -> tuple[tuple[str, str], ...]:
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_OURS = frozenset({"content-type", "content-length", "transfer-encoding", "connection"})
+_OURS = frozenset(
+    {
+        "connection",
+        "content-digest",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-md5",
+        "content-type",
+        "keep-alive",
+        "repr-digest",
+        "trailer",
+        "transfer-encoding",
+    }
+)
+"""What speaks of a body or a connection, and an error made elsewhere does not know of these."""
+
+_LONGEST_WAIT = 2**31 - 1
+"""Seconds: what caches must be able to hold (RFC 9111 section 1.2.2)."""
 
 
 def _safe_headers(error: AppError) -> Iterator[tuple[str, str]]:
     retry_after = error.retry_after
-    if retry_after is not None and math.isfinite(retry_after):
-        yield "Retry-After", str(max(math.ceil(retry_after), 0))
+    if retry_after is not None and _is_wait(retry_after):
+        yield "Retry-After", str(math.ceil(min(max(retry_after, 0), _LONGEST_WAIT)))
     for name, value in error.headers.items():
+        if not (_is_text(name) and _is_text(value)):
+            continue
         lower = name.lower()
         if lower in _OURS or (lower == "retry-after" and retry_after is not None):
             continue
         if _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value):
             yield name, value.strip()
+
+
+def _is_wait(value: object) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 _LARGEST_BITS = 330  # a hundred digits: what readers of JSON may be expected to hold

@@ -40,13 +40,13 @@ An application's own error is three lines:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from backendkit.core.errors import (
     AppError,
     CrossSlot,
     Detail,
+    Forbidden,
     InvalidArgument,
     MissingExtra,
     NotSent,
@@ -58,6 +58,8 @@ from backendkit.core.errors import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+    TokenExpired,
+    Unauthorized,
 )
 
 __all__ = [
@@ -118,36 +120,6 @@ class MalformedBody(BadRequest):
     message = "The request body cannot be parsed"
 
 
-class Unauthorized(AppError):
-    """Nobody has proven who is asking.
-
-    Attributes:
-        challenge: becomes the `WWW-Authenticate` unless `headers` holds one: every 401 must say how to prove
-            it (RFC 9110 section 15.5.2). Of the class, like `code`.
-    """
-
-    code = "UNAUTHORIZED"
-    status = 401
-    message = "Authentication is required"
-    challenge = "Bearer"
-
-    def __init__(
-        self,
-        reason: str = "",
-        /,
-        *,
-        details: Iterable[Detail] = (),
-        headers: Mapping[str, str] | None = None,
-        retry_after: float | None = None,
-        **params: Any,
-    ) -> None:
-        super().__init__(
-            reason, details=details, headers=headers, retry_after=retry_after, **params
-        )
-        if not any(name.lower() == "www-authenticate" for name in self.headers):
-            self.headers["WWW-Authenticate"] = self.challenge
-
-
 class TokenInvalid(Unauthorized):
     """The token is not one of ours, or has been revoked."""
 
@@ -156,28 +128,12 @@ class TokenInvalid(Unauthorized):
     challenge = 'Bearer error="invalid_token"'
 
 
-class TokenExpired(Unauthorized):
-    """The token was good, once; a fresh one is needed."""
-
-    code = "TOKEN_EXPIRED"
-    message = "The token has expired"
-    challenge = 'Bearer error="invalid_token", error_description="expired"'
-
-
 class PaymentRequired(AppError):
     """The account has to pay first."""
 
     code = "PAYMENT_REQUIRED"
     status = 402
     message = "Payment is required"
-
-
-class Forbidden(AppError):
-    """Whoever asks is known, and may not."""
-
-    code = "FORBIDDEN"
-    status = 403
-    message = "This is not allowed"
 
 
 class NotFound(AppError):

@@ -105,7 +105,7 @@ def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], A
         # Innermost, hence handed Starlette's own layer, which takes a handler for all exceptions only this way: one in
         # `exception_handlers` it moves outside of all middleware, and raises what that has answered.
         if isinstance(inner, ExceptionMiddleware) and unhandled != "leave":
-            inner.add_exception_handler(Exception, ours.tell)  # type: ignore[arg-type] # serves both kinds
+            inner.add_exception_handler(Exception, ours.tell)
         return inner
 
     try:

@@ -19,6 +19,17 @@ except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.flask", "Flask", "flask") from error
 
 from backendkit.flask.install import install
+from backendkit.flask.limits import limit, limit_app, limited
 from backendkit.flask.reading import body, path, query
+from backendkit.http.limit_wsgi import WsgiLimits
 
-__all__ = ["body", "install", "path", "query"]
+__all__ = [
+    "WsgiLimits",
+    "body",
+    "install",
+    "limit",
+    "limit_app",
+    "limited",
+    "path",
+    "query",
+]

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from backendkit.core import context
 from backendkit.core.errors import AppError
 from backendkit.errors import Errors, MalformedBody, from_status
-from backendkit.http.reporting import note, report
+from backendkit.http.reporting import note, report, report_beside_span
 from backendkit.http.wsgi import place
 
 ExcInfo: TypeAlias = tuple[type, BaseException, TracebackType | None] | tuple[None, None, None]
@@ -66,7 +66,8 @@ class Handlers:
         """Stand in for `Flask.log_exception`, which Flask calls once for what nobody handled."""
         exc = exc_info[1]
         if exc is not None and self._errors.render(exc).status == 500:
-            report(exc, place(request.environ))
+            tell = report_beside_span if _INSTRUMENTED in request.environ else report
+            tell(exc, place(request.environ))
 
     def _response(self, exc: BaseException) -> Response:
         given = request.headers
@@ -81,6 +82,10 @@ class Handlers:
         return self._app.response_class(
             rendered.body, status=rendered.status, headers=list(rendered.headers)
         )
+
+
+# OpenTelemetry's Flask instrumentation is told by Flask, at teardown, what went unhandled.
+_INSTRUMENTED = "opentelemetry-flask.activation_key"
 
 
 def _from_http(exc: HTTPException) -> AppError:

@@ -66,7 +66,7 @@ def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
             inner, kit.errors, layers=layers, propagate=_propagates(app), route=route_of
         )
 
-    app.wsgi_app = _Outermost(app, framed)  # type: ignore[method-assign]  # as Flask's documentation does
+    app.wsgi_app = _Outermost(app, framed)  # type: ignore[method-assign,assignment]  # as Flask's documentation does
 
 
 class _Outermost:

@@ -14,24 +14,38 @@ security headers, deadlines, and the pages for probes; `http.alone_asgi` and `ht
 """
 
 from backendkit.http.asgi import AsgiFrame
+from backendkit.http.client import ClientAddress
 from backendkit.http.deadline import DeadlineExceeded, Deadlines, outgoing, remaining_us
 from backendkit.http.drain import drain_on_sigterm
 from backendkit.http.health import HealthPages
 from backendkit.http.ids import RequestIds
 from backendkit.http.layers import Layers
+from backendkit.http.limit_asgi import AsgiLimits
+from backendkit.http.limit_checks import check_limits
+from backendkit.http.limit_wsgi import WsgiLimits
+from backendkit.http.limits import LimitRule, Visit, by_address, by_header, by_path
 from backendkit.http.reporting import report
 from backendkit.http.security import SecurityHeaders, use_security_headers
 from backendkit.http.wsgi import WsgiFrame
 
 __all__ = [
     "AsgiFrame",
+    "AsgiLimits",
+    "ClientAddress",
     "DeadlineExceeded",
     "Deadlines",
     "HealthPages",
     "Layers",
+    "LimitRule",
     "RequestIds",
     "SecurityHeaders",
+    "Visit",
     "WsgiFrame",
+    "WsgiLimits",
+    "by_address",
+    "by_header",
+    "by_path",
+    "check_limits",
     "drain_on_sigterm",
     "outgoing",
     "remaining_us",

@@ -16,7 +16,7 @@ from backendkit.http.body import checked
 from backendkit.http.deadline import Deadlines, in_time
 from backendkit.http.exchange import LEFT, Exchange
 from backendkit.http.layers import Layers
-from backendkit.http.messages import KEY, App, Receive, Scope, Send, header, place
+from backendkit.http.messages import KEY, App, Receive, Scope, Send, ended, header, place
 from backendkit.http.reporting import Report, note
 from backendkit.http.sockets import Socket
 
@@ -68,10 +68,12 @@ class AsgiFrame:
             await self._elsewhere(scope, receive, send)
             return
         layers, path = self.layers, scope["path"]
-        scope[KEY] = request = self._request(scope)
-        access, pages = layers.access, layers.health
+        access, pages, ids = layers.access, layers.health, layers.ids
+        # Written out, here and below, what would be a call elsewhere: each costs every request.
+        request = context.Request(ids.choose(header(scope["headers"], ids.key)))
+        scope[KEY] = request
         begun = 0
-        exchange = Exchange(self, scope, receive, send, request, nested=False)
+        exchange = Exchange(self, scope, receive, send, request)
         if access is not None:
             exchange.clock = layers.clock
             begun = layers.clock.mono_us()
@@ -80,12 +82,15 @@ class AsgiFrame:
             if pages is not None and path in pages.paths and scope["method"] in {"GET", "HEAD"}:
                 await exchange.answer(await pages.answer_async(path))
             elif layers.deadlines is None:
-                await self.app(scope, self._receiving(scope, exchange), exchange.send)
+                hears = scope["method"] != "GET"
+                receives = self._receiving(scope, exchange) if hears else exchange.receive
+                await self.app(scope, receives, exchange.send)
             else:
                 await self._timed(layers.deadlines, scope, exchange)
         except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
             await self._failed(original(caught), exchange, place(scope))
         finally:
+            await ended(request)
             context.leave(request, token)
             if access is not None:
                 spent = (exchange.done_us or layers.clock.mono_us()) - begun
@@ -125,7 +130,8 @@ class AsgiFrame:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(self, scope, receive, send, scope[KEY], nested=True)
+        exchange = Exchange(self, scope, receive, send, scope[KEY])
+        exchange.nested = True
         try:
             await self.app(scope, receive, exchange.send)
         except Exception as caught:  # noqa: BLE001 - as above
@@ -179,6 +185,7 @@ class AsgiFrame:
         except Exception as caught:  # noqa: BLE001 - as above
             await self._refuse(original(caught), socket, scope)
         finally:
+            await ended(request)
             context.leave(request, token)
             if self.layers.access is not None:
                 route = None if self.route is None else self.route(scope)

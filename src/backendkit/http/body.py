@@ -54,11 +54,7 @@ def malformed(error: BaseException) -> MalformedBody:
         return error
     if isinstance(error, json.JSONDecodeError):
         return MalformedBody(str(error), details=[syntax_issue(error.msg, error.pos)])
-    for kind, issue in _FAULTS:
-        if isinstance(error, kind):
-            break
-    else:
-        issue = "Cannot be read"
+    issue = next((said for kind, said in _FAULTS if isinstance(error, kind)), "Cannot be read")
     detail = {"issue": issue, "code": "INVALID_JSON", "in": "body"}
     return MalformedBody(type(error).__name__, details=[detail])
 
@@ -98,9 +94,14 @@ def checked(scope: Scope, receive: Receive) -> Receive:
         return receive
     chunks: list[bytes] = []
     size = 0
+    refused: MalformedBody | None = None
 
     async def strict() -> Message:
-        nonlocal size
+        nonlocal size, refused
+        if (
+            refused is not None
+        ):  # whoever asks again, as Sentry does, must not wait for what will never come
+            raise refused
         message = await receive()
         if message["type"] == "http.request" and size <= LARGEST_CHECKED:
             chunks.append(message.get("body", b""))
@@ -108,13 +109,22 @@ def checked(scope: Scope, receive: Receive) -> Receive:
             if size > LARGEST_CHECKED:
                 chunks.clear()
             elif not message.get("more_body"):
-                raw = b"".join(chunks)
+                refused = _fault(b"".join(chunks))
                 chunks.clear()
-                if _SUSPECT.search(raw):
-                    parse(raw)
+                if refused is not None:
+                    raise refused
         return message
 
     return strict
+
+
+def _fault(raw: bytes) -> MalformedBody | None:
+    if _SUSPECT.search(raw):
+        try:
+            parse(raw)
+        except MalformedBody as error:
+            return error
+    return None
 
 
 def _refuse(constant: str) -> NoReturn:

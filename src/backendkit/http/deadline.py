@@ -109,8 +109,9 @@ async def in_time(budget_us: int, work: Awaitable[None]) -> None:
     Raises:
         DeadlineExceeded: it was not done in time.
     """
+    limit = asyncio.timeout(budget_us / SECOND_US)
     try:
-        async with asyncio.timeout(budget_us / SECOND_US) as limit:
+        async with limit:
             await work
     except TimeoutError as error:
         if limit.expired():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING
 
 from backendkit.core import context
@@ -27,7 +27,7 @@ class Exchange:
         started: whether a response has begun, so that there can be no other.
         status: what was sent, 0 before that.
         left: whether the client was seen to leave before that.
-        size: bytes of the body so far.
+        size: bytes of the body so far, where there is a clock.
         nested: whether another frame is around this one, which names the request and adds headers.
         replaced: whether an envelope went out in place of a framework's phrase.
         done_us: when the last byte went out; None before.
@@ -39,6 +39,7 @@ class Exchange:
     status = 0
     left = False
     size = 0
+    nested = False
     replaced = False
     done_us: int | None = None
     clock: Clock | None = None
@@ -51,8 +52,6 @@ class Exchange:
         receive: Receive,
         send: Send,
         request: context.Request,
-        *,
-        nested: bool,
     ) -> None:
         # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
         self._headers: RawHeaders = scope["headers"]
@@ -61,7 +60,6 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._request = request
-        self.nested = nested
 
     def render(self, exc: BaseException) -> Rendered:
         """Return what tells `exc` to this request's client."""
@@ -81,28 +79,25 @@ class Exchange:
         Not `async`: each message of each response comes through here, and another coroutine would be a tenth of our cost.
         """
         if message["type"] == "http.response.start":
-            if message["status"] >= 400 and _may_be_phrase(message.get("headers", ())):
+            headers = message.get("headers", ())
+            if message["status"] >= 400 and _may_be_phrase(headers):
                 self._held = message
                 return asyncio.sleep(0)
-            return self._start(message)
+            return self._start(message, headers)
         if self._held is not None:
             return self._release(self._held, message)
-        body = message.get("body")
-        if body:
-            self.size += len(body)
-        if self.clock is not None and not message.get("more_body"):
-            self.done_us = self.clock.mono_us()
+        if self.clock is not None:
+            self.size += len(message.get("body") or b"")
+            if not message.get("more_body"):
+                self.done_us = self.clock.mono_us()
         return self._send(message)
 
     async def answer(self, rendered: Rendered) -> None:
         """Send a whole response; without its body where the request was a HEAD."""
         self._held = None
-        start = {
-            "type": "http.response.start",
-            "status": rendered.status,
-            "headers": encoded(rendered.headers),
-        }
-        await self._start(start)
+        headers = encoded(rendered.headers)
+        start = {"type": "http.response.start", "status": rendered.status, "headers": headers}
+        await self._start(start, headers)
         body = b"" if self._place[0] == "HEAD" else rendered.body
         await self.send({"type": "http.response.body", "body": body})
 
@@ -120,35 +115,42 @@ class Exchange:
             self.replaced = start["status"] < 500
             await self.answer(self.render(from_status(start["status"], headers=kept)))
             return
-        await self._start(start)
+        await self._start(start, start.get("headers", ()))
         await self.send(message)
 
-    def _start(self, start: Message) -> Awaitable[None]:
-        status: int = start["status"]
-        self.status = status
+    def _start(self, start: Message, given: RawHeaders) -> Awaitable[None]:
+        self.status = status = start["status"]
         self.started = True
         if self.nested:
             return self._send(start)
         layers, request = self._frame.layers, self._request
-        key = layers.ids.key
-        headers = [*start.get("headers", ()), (key, request.id.encode())]
-        policy = layers.security
-        if request.outgoing is not None or layers.overrides:
+        key, policy = layers.ids.key, layers.security
+        if request.outgoing is not None or (policy is not None and layers.overrides):
             policy = layers.policy(request, self._place[1])
+        ours: RawPairs = []
+        names: Collection[bytes] = ()
         if policy is not None:
-            headers += policy.raw(status, https=self._place[2] == "https")
-        seen: set[bytes] = {name.lower() for name, _ in headers}
-        if len(seen) != len(headers):
-            headers = _settled(start.get("headers", ()), headers, key)
+            ours, names = policy.raw(status, https=self._place[2] == "https"), policy.raw_names
+        headers = [*given]
+        # Only what the application gave is looked at: ours are known to differ, and there are more of them.
+        for name, _ in headers:
+            lower = name.lower()
+            if lower == key or lower in names:
+                headers, ours = _settled(headers, ours, key)
+                break
+        headers.append((key, request.id.encode()))
+        headers += ours
+        if request.aftermath is not None:
+            for more in request.aftermath.on_start:
+                headers += more(status)
         return self._send({**start, "headers": headers})
 
 
-def _settled(given: RawHeaders, headers: RawPairs, key: bytes) -> RawPairs:
-    """Return headers without those of ours that the application has set itself, and without an id of its own."""
+def _settled(given: RawPairs, ours: RawPairs, key: bytes) -> tuple[RawPairs, RawPairs]:
+    """Return the application's headers without an id, and of ours those that it has not set itself."""
     own = [pair for pair in given if pair[0].lower() != key]
     names = {name.lower() for name, _ in own}
-    ours = headers[len([*given]) :]
-    return own + [pair for pair in ours if pair[0] not in names]
+    return own, [pair for pair in ours if pair[0] not in names]
 
 
 def _may_be_phrase(headers: RawHeaders) -> bool:

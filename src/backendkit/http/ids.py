@@ -50,10 +50,10 @@ class RequestIds:
         try:
             return self._made.pop()  # atomic, so that no two threads get the same
         except IndexError:
-            digits = os.urandom(16 * _STOCK).hex()
-            made = [_uuid4(digits[at : at + 32]) for at in range(0, len(digits), 32)]
-            self._made = made[1:]
-            return made[0]
+            made = _uuids4(os.urandom(16 * _STOCK))
+            first = made.pop()  # before other threads see the rest
+            self._made = made
+            return first
 
     def choose(self, offered: str | None) -> str:
         """Return the id for a request: `offered` if it is trusted and sound, else a new one.
@@ -69,6 +69,14 @@ class RequestIds:
         return first if _SOUND.fullmatch(first) else self.make()
 
 
-def _uuid4(digits: str) -> str:
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+def _uuids4(raw: bytes) -> list[str]:
+    """Return a UUID for each sixteen bytes. All at once: version and variant are set, and groups are cut, by loops in C."""
+    stock = bytearray(raw)
+    stock[6::16] = stock[6::16].translate(_VERSION)
+    stock[8::16] = stock[8::16].translate(_VARIANT)
+    return ["-".join(groups) for groups in _GROUPS.findall(stock.hex())]
+
+
+_VERSION = bytes(0x40 | byte & 0x0F for byte in range(256))
+_VARIANT = bytes(0x80 | byte & 0x3F for byte in range(256))
+_GROUPS = re.compile(r"(.{8})(.{4})(.{4})(.{4})(.{12})")

@@ -37,25 +37,54 @@ class Options(Protocol):
     """What `Layers.of` reads: `backendkit.settings.HttpSettings` has it."""
 
     @property
-    def request_id_header(self) -> str: ...  # noqa: D102 - the settings document each
+    def request_id_header(self) -> str:
+        """Header that carries the request id."""
+        ...
+
     @property
-    def trust_request_id(self) -> bool: ...  # noqa: D102
+    def trust_request_id(self) -> bool:
+        """Whether an id that comes in is used."""
+        ...
+
     @property
-    def security_headers(self) -> bool: ...  # noqa: D102
+    def security_headers(self) -> bool:
+        """Whether security headers are added."""
+        ...
+
     @property
-    def hsts(self) -> str | None: ...  # noqa: D102
+    def hsts(self) -> str | None:
+        """`Strict-Transport-Security`; None: not sent."""
+        ...
+
     @property
-    def access_log(self) -> bool: ...  # noqa: D102
+    def access_log(self) -> bool:
+        """Whether access lines are written."""
+        ...
+
     @property
-    def timeout_header(self) -> str | None: ...  # noqa: D102
+    def timeout_header(self) -> str | None:
+        """Header with a client's patience; None: not asked."""
+        ...
+
     @property
-    def timeout(self) -> float | None: ...  # noqa: D102
+    def timeout(self) -> float | None:
+        """Seconds for requests that say nothing; None: no limit."""
+        ...
+
     @property
-    def longest_timeout(self) -> float: ...  # noqa: D102
+    def longest_timeout(self) -> float:
+        """Seconds that a client may ask for."""
+        ...
+
     @property
-    def live_path(self) -> str | None: ...  # noqa: D102
+    def live_path(self) -> str | None:
+        """Path of the page that says that the process lives."""
+        ...
+
     @property
-    def ready_path(self) -> str | None: ...  # noqa: D102
+    def ready_path(self) -> str | None:
+        """Path of the page that says whether it is ready."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

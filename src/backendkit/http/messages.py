@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
+from backendkit.core.context import Request
+
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -14,6 +16,28 @@ RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 KEY = "backendkit.request"
 """Where scope and environ hold the request that a frame has begun; an inner frame leaves it alone."""
+
+
+class Aftermath:
+    """What is to be done to a response once it begins, and once it has ended; the request has it as `aftermath`.
+
+    Attributes:
+        on_start: called with the status; each returns headers to add.
+        on_end: awaited when the application has returned, in order.
+    """
+
+    __slots__ = ("on_end", "on_start")
+
+    def __init__(self) -> None:
+        self.on_start: list[Callable[[int], list[tuple[bytes, bytes]]]] = []
+        self.on_end: list[Callable[[], Awaitable[object]]] = []
+
+
+async def ended(request: Request) -> None:
+    """Do what is to be done after a request's response."""
+    if request.aftermath is not None:
+        for end in request.aftermath.on_end:
+            await end()
 
 
 def header(headers: RawHeaders, key: bytes) -> str | None:

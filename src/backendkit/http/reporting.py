@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -27,7 +28,18 @@ class Report(Protocol):
 
 def report(exc: BaseException, where: str) -> None:
     """Log `exc` with its traceback, put it on the current OpenTelemetry span, hand it to Sentry. Never raises."""
-    for tell in (_log, _to_span, _to_sentry):
+    _tell((_log, _to_span, _to_sentry), exc, where)
+
+
+def report_beside_span(exc: BaseException, where: str) -> None:
+    """Report `exc` where instrumentation puts it on the span by itself. Never raises."""
+    _tell((_log, _to_sentry), exc, where)
+
+
+def _tell(
+    tellers: Iterable[Callable[[BaseException, str], None]], exc: BaseException, where: str
+) -> None:
+    for tell in tellers:
         try:
             tell(exc, where)
         except Exception:  # noqa: BLE001 - the request must be answered whatever the watchers do
@@ -55,7 +67,11 @@ def _to_span(exc: BaseException, _: str) -> None:
 
 def _to_sentry(exc: BaseException, _: str) -> None:
     sentry: Any = sys.modules.get("sentry_sdk")
-    if sentry is not None:
+    if sentry is None:
+        return
+    # Loaded is not set up, and a capture prepares the whole event, in milliseconds, before nobody takes it.
+    asked = getattr(sentry, "is_initialized", None)  # releases before 2.0 do not have it
+    if asked is None or asked():
         sentry.capture_exception(exc)  # it drops what it has already seen
 
 

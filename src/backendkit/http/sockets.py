@@ -46,6 +46,11 @@ class Socket:
         kind = message["type"]
         if kind == "websocket.accept":
             self.state, self.status = "open", 101
+            if self._request.aftermath is not None:
+                headers = [*message.get("headers", ())]
+                for more in self._request.aftermath.on_start:
+                    headers += more(101)
+                message = {**message, "headers": headers}
         elif kind == "websocket.close":
             self.status = self.status or 403
             self.state = "over"

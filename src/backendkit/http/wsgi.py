@@ -82,7 +82,11 @@ class WsgiFrame:
         token = context.enter(request)
         try:
             pages, deadlines = layers.health, layers.deadlines
-            if pages is not None and pages.has(environ["REQUEST_METHOD"], _path(environ)):
+            if (
+                pages is not None
+                and environ.get("PATH_INFO", "") in pages.paths  # the rarer, and the cheaper to ask
+                and pages.has(environ["REQUEST_METHOD"], _path(environ))
+            ):
                 return response.answer(pages.answer(_path(environ)))
             if deadlines is not None:
                 budget = deadlines.budget_us(environ.get(deadlines.environ_key))
@@ -152,7 +156,7 @@ class _Response:
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
         """Begin the response with the request's id in it."""
-        layers = self._frame.layers
+        layers, environ = self._frame.layers, self._environ
         name, present = layers.ids.header, [pair[0].lower() for pair in headers]
         self._length = (
             headers[present.index("content-length")][1] if "content-length" in present else ""
@@ -162,11 +166,15 @@ class _Response:
         self._status = number = int(status[:3])
         if self._frame.route is not None and layers.access is not None:
             # Now: Flask forgets the request when it has called us.
-            self._route = self._route or self._frame.route(self._environ)
-        policy = layers.policy(self._request, _path(self._environ))
-        https = self._environ.get("wsgi.url_scheme") == "https"
-        ours = () if policy is None else policy.missing(present, number, https=https)
-        sent = [*headers, *ours, (name, self._request.id)]
+            self._route = self._route or self._frame.route(environ)
+        policy = layers.security
+        if self._request.outgoing is not None or layers.overrides:
+            policy = layers.policy(self._request, _path(environ))
+        sent = [*headers]
+        if policy is not None:
+            https = environ.get("wsgi.url_scheme") == "https"
+            sent += policy.missing(present, number, https=https)
+        sent.append((name, self._request.id))
         if exc_info is None:
             return self._start_response(status, sent)
         return self._start_response(status, sent, exc_info)

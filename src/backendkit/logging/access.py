@@ -117,7 +117,11 @@ class AccessLog:
         pipeline = self._pipeline
         if pipeline is None or pipeline.closed:
             pipeline = self._find()
-        if pipeline is not None and pipeline.direct and type(status) is int:
+        if (
+            pipeline is not None
+            and pipeline.direct
+            and type(status) is type(told.duration_us) is int
+        ):
             line = self._line(pipeline, level, request_id, told, fields)
             if len(line) <= pipeline.cleaner.limits.line:
                 pipeline.writer.write(line)
@@ -144,10 +148,11 @@ class AccessLog:
         if client is not None:
             more += f',"client":{quoted(cleaner.text(client))}'
         if request_id is not None:
-            if len(request_id) > _USUAL_ID or "eyJ" in request_id:
+            if len(request_id) > _USUAL_ID or "eyJ" in request_id or not request_id.isascii():
                 request_id = cleaner.text(request_id)
             more += f',"request_id":{quoted(request_id)}'
-        more += self._weight(told)
+        if self.policy.sample < 1:
+            more += self._weight(told)
         extra = _around(fields)
         if extra and pipeline.dump is not None:
             more += "," + pipeline.dump(cleaner.fields(extra))[1:-1].decode()

@@ -39,7 +39,8 @@ def audit(
     if found is not None:
         return found.audit.record("info", "audit", said, logger=LOGGER, context_fields=around)
     try:
-        logging.getLogger(LOGGER).info(Structured("audit", {**around, **said}))
+        logger = logging.getLogger(LOGGER)
+        logger.info(Structured("audit", {**around, **said}))
+        return logger.isEnabledFor(logging.INFO) and logger.hasHandlers()
     except Exception:  # noqa: BLE001 - somebody else's handler
         return False
-    return True

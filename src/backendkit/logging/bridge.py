@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from backendkit.logging.carry import STAMP
+from backendkit.logging.decide.lines import escape
 from backendkit.logging.decide.values import Cleaner
 from backendkit.logging.pipeline import Pipeline, Raised
 
@@ -82,7 +83,8 @@ class Structured:
     def __str__(self) -> str:
         # Made anew each time, which costs 50 us: only where logging was not configured here is this asked.
         clean = Cleaner().fields(self.fields)
-        return " ".join([self.event, *(f"{key}={value!r}" for key, value in clean.items())])
+        pairs = (f"{escape(key)}={value!r}" for key, value in clean.items())
+        return " ".join([escape(self.event), *pairs])
 
 
 class RecordHandler(logging.Handler):
@@ -104,9 +106,9 @@ class RecordHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. Never raises."""
-        if not self.server_access and _tells_a_request(record):
-            return
         try:
+            if not self.server_access and _tells_a_request(record):
+                return
             event, fields = _told(record)
             raised = _raised(record.exc_info)
         except Exception:  # noqa: BLE001 - `%` on hostile arguments may raise anything
@@ -127,12 +129,12 @@ class Divert(logging.Filter):
 
     def __init__(self, handler: RecordHandler) -> None:
         super().__init__()
-        self._handler = handler
+        self.handler = handler
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Write `record`, and tell the logger that there is nothing to handle."""
-        if record.levelno >= self._handler.pipeline.level:
-            self._handler.handle(record)
+        if record.levelno >= self.handler.pipeline.level:
+            self.handler.handle(record)
         return False
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from backendkit.core.checks import whole
 from backendkit.core.clock import Clock
 from backendkit.core.errors import AppError, InvalidArgument
-from backendkit.logging.bridge import RecordHandler, divert_servers
+from backendkit.logging.bridge import SERVERS, Divert, RecordHandler, divert_servers
 from backendkit.logging.decide.lines import ConsoleLine, JsonLine
 from backendkit.logging.decide.values import Cleaner
 from backendkit.logging.pipeline import Pipeline, Processor, Renderer
@@ -246,8 +246,13 @@ def configure_logging(  # noqa: PLR0913 - one option an argument, so that editor
 
 
 def configured() -> Configured | None:
-    """Return the configuration in force, or None."""
-    for handler in logging.getLogger().handlers:
+    """Return the configuration in force, or None.
+
+    `logging.config` empties the root logger's handlers, as Alembic's `fileConfig` does; what stands at the servers' loggers
+    it leaves.
+    """
+    left = [one.handler for one in logging.getLogger(SERVERS[0]).filters if isinstance(one, Divert)]
+    for handler in (*logging.getLogger().handlers, *left):
         if isinstance(handler, _ConfiguredHandler):
             return handler.configured
     return None

@@ -37,12 +37,14 @@ SECRET_KEYS = (
     "api_key",
     "access_key",
     "private_key",
+    "encryption_key",
+    "signing_key",
     "credential",
     "card_number",
 )
 """Keys that hold secrets, anywhere inside a name and however it is spelt: `api_key` finds `X-Api-Key` and `myApiKey2`."""
 
-SECRET_WORDS = ("auth", "cvc", "cvv", "jwt", "otp", "pwd", "sid", "sig", "signature", "ssn")
+SECRET_WORDS = ("auth", "cvc", "cvv", "jwt", "otp", "pass", "pwd", "sid", "sig", "signature", "ssn")
 """Keys that are too short to look for inside a name: they count as a whole word of it, as in `user_pwd`."""
 
 KNOWN_KEYS = (

@@ -28,13 +28,12 @@ class QueuedWriter:
         said: renders the line that tells how many were dropped.
     """
 
-    __slots__ = ("__weakref__", "_capacity", "_closed", "_queue", "_said", "_writer")
+    __slots__ = ("__weakref__", "_capacity", "_queue", "_said", "_writer")
 
     def __init__(self, writer: Writer, capacity: int, said: Callable[[int], bytes]) -> None:
         self._writer = writer
         self._capacity = capacity
         self._said = said
-        self._closed = False
         self._queue = _Queue()
         finalize(self, _end, self._queue, writer)
         remake_after_fork(self)
@@ -51,7 +50,7 @@ class QueuedWriter:
     def write(self, line: bytes) -> bool:
         """Queue one line; False if there is no room."""
         queue = self._queue
-        if self._closed:
+        if queue.ended:
             return self._writer.write(line)
         if queue.lines.qsize() >= self._capacity:
             with queue.lock:
@@ -73,27 +72,34 @@ class QueuedWriter:
 
     def close(self, timeout: float = 5.0) -> None:
         """Write what is queued and end the thread; what comes later is written directly."""
-        self._closed = True
         _end(self._queue, self._writer, timeout)
 
     def _start(self) -> None:
         queue = self._queue
         with queue.lock:
-            if queue.thread is None:
+            if queue.ended:  # in the meantime: nobody else takes the line out
+                _drain(queue, self._writer)
+            elif queue.thread is None:
                 arguments = (queue, self._writer, self._said)
                 # A daemon: a thread that is waited for at exit would have to be told, and nobody tells it.
-                queue.thread = threading.Thread(
+                thread = threading.Thread(
                     target=_work, args=arguments, name="backendkit-log-writer", daemon=True
                 )
-                queue.thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter ends, or the system has no room for a thread
+                    _drain(queue, self._writer)
+                else:
+                    queue.thread = thread
 
 
 class _Queue:
     """What a writer and its thread share; the thread holds no writer, so that one which is dropped can go."""
 
-    __slots__ = ("dropped", "lines", "lock", "thread")
+    __slots__ = ("dropped", "ended", "lines", "lock", "thread")
 
     def __init__(self) -> None:
+        self.ended = False
         self.begin()
 
     def begin(self) -> None:
@@ -124,6 +130,7 @@ def _work(queue: _Queue, writer: Writer, said: Callable[[int], bytes]) -> None:
 def _end(queue: _Queue, writer: Writer, timeout: float = 5.0) -> None:
     """Let the thread write what it has, for at exit it would be cut off between taking a line and writing it."""
     with queue.lock:
+        queue.ended = True
         thread, queue.thread = queue.thread, None
     if thread is not None and thread is not threading.current_thread():
         queue.lines.put(None)

@@ -130,7 +130,14 @@ class DirectWriter:
 
     def _to_pipe(self, descriptor: int, line: bytes) -> None:
         # Each process locks for itself; its own threads the lock above keeps apart.
-        _hold(descriptor)
+        try:
+            _hold(descriptor)
+        except (
+            OSError
+        ):  # macOS and the BSDs lock no pipes (EBADF): better a line that may be torn than none
+            self._locked_by_all = False
+            _write_all(descriptor, line)
+            return
         try:
             _write_all(descriptor, line)
         finally:

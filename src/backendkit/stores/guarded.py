@@ -161,13 +161,18 @@ class Guarded:
     def opens_after(
         self, operations: Sequence[Operation[Any]], outcomes: Sequence[Outcome[Any]]
     ) -> bool:
-        """Note a batch's failures; return whether any of them opened the guard."""
-        failures = [
-            (operation, outcome.error)
-            for operation, outcome in zip(operations, outcomes, strict=True)
-            if isinstance(outcome, Error) and isinstance(outcome.error, StoreError)
-        ]
-        opened = [self.opens(operation, error) for operation, error in failures]
+        """Note a batch's failures; return whether any of them opened the guard.
+
+        A batch is one write and one wait per server: that no answer came in time counts once for each.
+        """
+        failures: dict[tuple[str, bool], tuple[Operation[Any], StoreError]] = {}
+        for operation, outcome in zip(operations, outcomes, strict=True):
+            if isinstance(outcome, Error) and isinstance(outcome.error, StoreError):
+                error = outcome.error
+                late = isinstance(error, ReplyTimeout)
+                if late or isinstance(error, StoreUnavailable):
+                    failures.setdefault((self.store.route(operation), late), (operation, error))
+        opened = [self.opens(operation, error) for operation, error in failures.values()]
         return any(opened)
 
     def opens(self, operation: Operation[Any], error: StoreError) -> bool:

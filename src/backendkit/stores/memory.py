@@ -195,12 +195,14 @@ class MemoryStore:
     ) -> list[State]:
         """Hand out copies where a refusal is possible, so that it changes nothing.
 
-        Nothing is dropped here: the operation may only look.
+        Nothing is dropped here: the operation may only look. What is there already needs no further entry:
+        while there are bytes left, its states go out as they are, for copying a long log costs milliseconds.
         """
         while self._is_full(len(keys), 1) and self._expire(now, _SWEPT):
             pass
         droppable = len(self._evictable) - sum(key in self._evictable for key in keys)
-        if self._is_full(len(keys) - droppable, 0 if droppable else 1):
+        absent = sum(self._entry(key) is None for key in keys)
+        if self._is_full(absent - droppable, 0 if droppable else 1):
             return deepcopy(states)
         return states
 

@@ -2,8 +2,8 @@
 
 from flask import Blueprint, Response
 
+import backendkit.flask
 from examples.accounts.domain.scoring import Scoring
-from examples.accounts.fronts.flask_routes.parse import path
 from examples.accounts.fronts.flask_routes.respond import respond
 from examples.accounts.wire import scores as wire
 from examples.accounts.wire.users import UserPath
@@ -16,7 +16,7 @@ def scores_blueprint(scoring: Scoring) -> Blueprint:
     @blueprint.get(wire.PATH.replace("{user_id}", "<user_id>"))
     def show(user_id: str) -> Response:
         """Return a user's score."""
-        wanted = path(UserPath, user_id=user_id)
+        wanted = backendkit.flask.path(UserPath)
         return respond(wire.shown(scoring.score(wanted.user_id)))
 
     return blueprint

@@ -4,7 +4,6 @@ from flask import Blueprint, Response
 
 import backendkit.flask
 from examples.accounts.domain.accounts import Accounts
-from examples.accounts.fronts.flask_routes.parse import path
 from examples.accounts.fronts.flask_routes.respond import respond
 from examples.accounts.wire import users as wire
 
@@ -28,7 +27,7 @@ def users_blueprint(accounts: Accounts) -> Blueprint:
     @blueprint.get(wire.PATH + "/<user_id>")
     def show(user_id: str) -> Response:
         """Return one user."""
-        wanted = path(wire.UserPath, user_id=user_id)
+        wanted = backendkit.flask.path(wire.UserPath)
         return respond(wire.shown(accounts.get(wanted.user_id)))
 
     return blueprint

@@ -48,7 +48,10 @@ _ISSUERS = re.compile(
 )
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _WEB_USER = re.compile(r"[^\s/?#\\]*@")
-_DSN_USER = re.compile(r"[^\s\"]*@")  # drivers accept passwords with `/`, `?` and `#` in them
+_WORD_END = re.compile(r"[\s\"]|\Z")
+_ENCODED_USER = re.compile(r"(%3a%2f%2f)(?:(?!%2f|%40)[^\s&\"])*+%40", re.IGNORECASE)
+_SIGN = re.compile(r"[:=>]|%3|[\"'],|--")
+"""What stands behind, before or around the name of a secret in text."""
 _LEAST_CARD, _MOST_CARD = 10**12, 10**19
 
 
@@ -133,7 +136,7 @@ class Secrets:
                 return self.mask if _is_card(text) else text
             return self._providers(text) if "A" in text else text
         clean = self._tokens(text)
-        if ":" in clean or "=" in clean or "%3" in clean or "'," in clean or '",' in clean:
+        if ":" in clean or "=" in clean or _SIGN.search(clean):
             clean = self._pairs.scrub(self._users(clean))
         if len(clean) >= 13:
             clean = _CARD.sub(self._card, clean)
@@ -166,18 +169,31 @@ class Secrets:
 
     def _users(self, text: str) -> str:
         """Mask the user info of URLs and DSNs, whole: some hold the secret in the place of the name."""
+        if "%40" in text:
+            text = _ENCODED_USER.sub(rf"\1{_template(self.mask)}%40", text)
         place = text.find("://")
         if place < 0 or "@" not in text:
             return text
         done, out = 0, ""
+        word_end = last_at = -1
         while place >= 0:
+            start = place + 3
             scheme = text[max(place - 5, 0) : place].lower()
-            web = scheme.endswith(("http", "https", "ws", "wss"))
-            found = (_WEB_USER if web else _DSN_USER).match(text, place + 3)
-            if found is not None:
-                out += f"{text[done : place + 3]}{self.mask}@"
-                done = found.end()
-            place = text.find("://", max(done, place + 3))
+            if scheme.endswith(("http", "https", "ws", "wss")):
+                found = _WEB_USER.match(text, start)
+                end = found.end() if found is not None else -1
+            else:
+                # Up to the last `@` of the word: drivers accept passwords with `/`, `?` and `#` in them. Sought once a
+                # word, for there may be thousands of `://` in it.
+                if word_end < start:
+                    ended = _WORD_END.search(text, start)
+                    word_end = ended.start() if ended is not None else len(text)
+                    last_at = text.rfind("@", start, word_end)
+                end = last_at + 1
+            if end > start:
+                out += f"{text[done:start]}{self.mask}@"
+                done = end
+            place = text.find("://", max(done, start))
         return out + text[done:]
 
     def _card(self, match: re.Match[str]) -> str:
@@ -193,6 +209,10 @@ class Secrets:
 
     def _masked(self, match: re.Match[str]) -> str:
         return self.mask
+
+
+def _template(mask: str) -> str:
+    return mask.replace("\\", "\\\\")
 
 
 def _letters(name: str) -> str:

@@ -224,10 +224,24 @@ class _Walk:
             name, secret = self._key(items[0])
             if secret and not _tells_nothing(items[1]):
                 return [name, self._secrets.mask]
-        out = [self.value(item) for item in items]
+        out = self._arguments(items) or [self.value(item) for item in items]
         if len(value) > most:
             out.append(f"... {len(value) - most} more")
         return out
+
+    def _arguments(self, items: list[object]) -> list[Plain] | None:
+        """Return a command's arguments, `["mysql", "--password", "x"]`, without what follows a secret option."""
+        hidden = {
+            at + 1
+            for at, item in enumerate(items)
+            if type(item) is str and item.startswith("--") and self._secrets.is_secret(item)
+        }
+        if not hidden:
+            return None
+        return [
+            self._secrets.mask if at in hidden else self.value(item)
+            for at, item in enumerate(items)
+        ]
 
     def _within(self, value: object, build: Callable[[], Plain]) -> Plain:
         """Run `build` one container deeper, unless that is a circle or too deep."""

@@ -18,7 +18,7 @@ from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.lane import Lane
-from backendkit.stores.redis.shared import Shared, unanswered
+from backendkit.stores.redis.shared import Shared, chunks, unanswered, unsent_after
 from backendkit.stores.redis.verdict import Raw
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class AsyncRedisStore:
     async def run(self, operation: Operation[R]) -> R:
         """Carry out `operation`, suspending; see `Store.run`."""
         shared = self._shared
+        begun_us = shared.time.mono_us()
         address = shared.topology.address(operation)
         raw: Raw | None = None
         if address is not None:
@@ -68,15 +69,22 @@ class AsyncRedisStore:
             if type(raw) is list:
                 return operation.read(raw)
         carrier = _AwaitingCarrier(self, shared)
-        return operation.read(await Delivery(shared, operation, address).run(carrier, raw))
+        delivery = Delivery(shared, operation, address, shared.due_us(begun_us))
+        return operation.read(await delivery.run(carrier, raw))
 
     async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations in one batch per server; see `Store.run_many`."""
-        results = await asyncio.gather(*map(self.run, operations), return_exceptions=True)
-        return [
-            Error(result) if isinstance(result, BaseException) else Value(result)
-            for result in results
-        ]
+        """Carry out operations in one batch per server and thousand; see `Store.run_many`."""
+        outcomes: list[Outcome[Any]] = []
+        for chunk in chunks(operations):
+            results = await asyncio.gather(*map(self.run, chunk), return_exceptions=True)
+            done: list[Outcome[Any]] = [
+                Error(result) if isinstance(result, BaseException) else Value(result)
+                for result in results
+            ]
+            outcomes += done
+            if unsent := unsent_after(done, len(operations) - len(outcomes)):
+                return outcomes + unsent
+        return outcomes
 
     async def close(self) -> None:
         """Close both faces; connections of the running loop are closed when this returns."""

@@ -1,4 +1,4 @@
-"""What this store uses of redis-py's connections: public names of redis-py 5 to 8, and their types.
+"""What this store uses of redis-py's connections, and their types; `dial` alone reaches below these names.
 
 redis-py leaves most of these untyped. A release that renames one fails the type check of `dial`, or the first
 test, and this page says what to look for.

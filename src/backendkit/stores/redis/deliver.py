@@ -41,7 +41,7 @@ class Delivery:
         shared: the store.
         operation: what to send. All further attempts share the time that one has.
         address: where the first attempt went; None if nobody knew where to.
-        due_us: by when, on the real monotonic clock; None gives it the time of an operation from now on.
+        due_us: by when, on the real monotonic clock.
     """
 
     __slots__ = (
@@ -61,13 +61,13 @@ class Delivery:
         shared: Shared,
         operation: Operation[Any],
         address: Address | None,
-        due_us: int | None = None,
+        due_us: int,
     ) -> None:
         self._shared = shared
         self._topology = shared.topology
         self._operation = operation
         self._address = address
-        self._due_us = shared.time.mono_us() + shared.left_us() if due_us is None else due_us
+        self._due_us = due_us
         self._asking = False
         self._evaluate = False
         self._pause_us = _FIRST_PAUSE_US

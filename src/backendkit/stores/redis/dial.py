@@ -138,19 +138,32 @@ class Dial:
 
 
 class _Bounded(blocking.AbstractConnection):
-    """Has `connect_timeout` for connection and handshake together: redis-py gives as much to each answer again."""
+    """Has `connect_timeout` for connection and handshake together.
+
+    redis-py gives as much to each address of the host again, and to each answer.
+    """
 
     _due_us = 0
 
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """What is left for connecting, which redis-py looks up here for each address."""
+        return self._left() if self._due_us else self._socket_connect_timeout
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, value: float | None) -> None:
+        self._socket_connect_timeout = value
+
     def connect(self) -> None:
         """Connect, authenticate and select the database."""
-        self._due_us = _TIME.mono_us() + int((self.socket_connect_timeout or 0) * SECOND_US)
+        self._due_us = _TIME.mono_us() + int((self._socket_connect_timeout or 0) * SECOND_US)
         # On the instance, and only for as long as that takes: the hot path goes past it.
         self.read_response = self._read_by_then  # type: ignore[assignment,method-assign] # redis-py types more than it takes
         try:
             super().connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
         finally:
             del self.read_response
+            self._due_us = 0
 
     def _read_by_then(self, **options: Any) -> Any:
         # redis-py leaves it untyped

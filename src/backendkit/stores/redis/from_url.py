@@ -119,6 +119,11 @@ def _host(text: str, port: int) -> Address:
     number = int(found["port"] or port) if found else 0
     if found is None or not 1 <= number <= 65535:
         raise InvalidArgument("url", "must list hosts as host, host:port or [IPv6]:port", HIDDEN)
+    try:
+        (found["name"] or "").encode("idna")
+    except UnicodeError:
+        # Not `from`: the error holds the text, and a piece of a password may stand in it.
+        raise InvalidArgument("url", "must list hosts by names that DNS can hold", HIDDEN) from None
     return Address(found["v6"] or found["name"], number)
 
 

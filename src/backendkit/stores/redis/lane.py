@@ -51,6 +51,7 @@ class Lane:
         "_connection",
         "_dial",
         "_flight",
+        "_hurried",
         "_queue",
         "_reader",
         "_scheduled",
@@ -65,6 +66,8 @@ class Lane:
         self.tally = Tally()
         self._queue: deque[_Entry] = deque()  # not yet sent
         self._flight: deque[_Entry] = deque()  # sent, in the order in which replies will come
+        # Of those not yet sent, who has less time than the others: thousands may run out of it in one turn.
+        self._hurried: set[asyncio.Future[Raw]] = set()
         self._connection: StreamingConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[None] | None = (
@@ -110,7 +113,13 @@ class Lane:
             loop.call_soon(self._flush, context=Context())
         if left_us is not None:
             timer = loop.call_later(left_us / SECOND_US, self._expire, entry, context=Context())
-            future.add_done_callback(lambda _: timer.cancel())
+            self._hurried.add(future)
+
+            def over(future: asyncio.Future[Raw]) -> None:
+                timer.cancel()
+                self._hurried.discard(future)
+
+            future.add_done_callback(over)
         return future
 
     def close(self) -> None:
@@ -118,16 +127,16 @@ class Lane:
         self._fail(self._queue, StoreClosed("the store was closed"))
         self._drop(OutcomeUnknown("the store was closed before an answer came; it may have run"))
 
-    def _flush(self) -> None:
+    def _flush(self, *, late: bool = False) -> None:
         self._scheduled = False
         if self._watch is None and self._queue:
             self._watch_until(self._queue[0][3])
         if self._connection is None:
             self._connect()
         elif self._writer is None:  # else the writer flushes when it is through
-            self._send(self._connection)
+            self._send(self._connection, late=late)
 
-    def _send(self, connection: StreamingConnection) -> None:
+    def _send(self, connection: StreamingConnection, *, late: bool) -> None:
         chunks: list[bytes] = []
         sent = 0
         while self._queue:
@@ -137,6 +146,8 @@ class Lane:
                 continue  # cancelled before it was sent: never sent
             chunks.append(payload)
             sent += 1
+            if self._hurried:
+                self._hurried.discard(future)
             for _ in range(skip):
                 self._flight.append((_nobody(), b"", 0, due))
             self._flight.append(entry)
@@ -144,6 +155,7 @@ class Lane:
             return
         self.tally.operations += sent
         self.tally.batches += 1
+        self.tally.waits += sent if late else 0
         self.tally.largest_batch = max(self.tally.largest_batch, sent)
         write = connection.write(b"".join(chunks))
         try:
@@ -163,7 +175,7 @@ class Lane:
             self._drop(self._lost(error))
             return
         self._writer = None
-        self._flush()
+        self._flush(late=True)
 
     def _connect(self) -> None:
         if self._reader is None and self._queue:
@@ -179,7 +191,7 @@ class Lane:
             )  # under eager tasks this runs before `_connect` has noted which task it is
             connection = await self._dialled()
             self._connection = connection
-            self._flush()
+            self._flush(late=True)
             if self._connection is connection:  # else the first write failed
                 await self._read(connection)
         except asyncio.CancelledError:
@@ -273,7 +285,7 @@ class Lane:
             return
         self.tally.timeouts += 1
         where = f"Redis at {self._address}"
-        if any(waiting is entry for waiting in self._queue):
+        if entry[0] in self._hurried:
             late: StoreError = NotSent(f"the deadline passed before it was sent to {where}")
         else:
             late = OutcomeUnknown(f"the deadline passed before {where} answered; it may have run")

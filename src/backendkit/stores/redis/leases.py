@@ -115,10 +115,19 @@ class Leases:
             replies.append(reply)
         lease.used_us = self._clock.mono_us()
         lease.in_flight = 0
+        self._trim(lease.used_us)
         self._idle.append(lease)
         if self._closed:
             self.drop_idle()
         return replies
+
+    def _trim(self, now_us: int) -> None:
+        """Close the connection that lay idle longest if that is long: a peak must not stay open for ever."""
+        try:
+            if self._idle and now_us - self._idle[0].used_us > _LONG_IDLE_US:
+                self._discard(self._idle.popleft())
+        except IndexError:
+            return  # other threads have taken them
 
     def _due(self, count: int, due_us: int | None) -> tuple[int | None, bool]:
         """Return by when replies must have come (None: the connection's own timeout), and if that is a hurry."""
@@ -175,6 +184,7 @@ class Leases:
             lease.connection.disconnect()
             raise
         lease.tally.connects += 1
+        lease.tally.waits += 1
         self._ledger.open(lease)
         return lease
 
@@ -210,5 +220,7 @@ class _Lease:
             return False
 
 
+_LONG_IDLE_US = 60 * SECOND_US
+"""After how long a connection that nobody needs is closed."""
 _FRESH_US = 1_000
 """A connection that answered less than a millisecond ago is not looked at again: it was not idle."""

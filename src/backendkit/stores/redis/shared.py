@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
-from backendkit.core.errors import StoreUnavailable
+from backendkit.core.errors import NotSent, StoreError, StoreUnavailable
+from backendkit.core.operation import Operation
+from backendkit.core.outcome import Error, Outcome
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
@@ -45,6 +48,11 @@ class Shared:
         hurry_us = self.hurry_us()
         return timeout_us if hurry_us is None else min(timeout_us, hurry_us)
 
+    def due_us(self, begun_us: int) -> int:
+        """Return by when an operation that began then, and has had its first answer now, must have ended."""
+        usual_us = begun_us + int((self.dial.timeout + self.dial.connect_timeout) * SECOND_US)
+        return min(self.time.mono_us() + self.left_us(), usual_us)
+
     def hurry_us(self) -> int | None:
         """Return how long until the context's deadline, if that leaves less than an operation may take."""
         deadline_us = context.deadline_us()
@@ -58,3 +66,21 @@ class Shared:
 def unanswered(address: Address, error: BaseException) -> StoreUnavailable:
     """Return the error for a server that did not answer a question about the topology."""
     return StoreUnavailable(f"{address} does not answer: {str(error) or type(error).__name__}")
+
+
+CHUNK = 1_000
+"""Operations that `run_many` sends at a time: as many as a server answers well within any timeout that makes sense."""
+
+
+def chunks(operations: Sequence[Operation[Any]]) -> Iterator[Sequence[Operation[Any]]]:
+    """Split a batch, so that a large one does not look like an outage."""
+    for begin in range(0, len(operations), CHUNK):
+        yield operations[begin : begin + CHUNK]
+
+
+def unsent_after(outcomes: list[Outcome[Any]], rest: int) -> list[Outcome[Any]]:
+    """Return outcomes for the `rest` of a batch if all of a chunk has failed in the store, else none: it goes on."""
+    for outcome in outcomes:
+        if not isinstance(outcome, Error) or not isinstance(outcome.error, StoreError):
+            return []
+    return [Error(NotSent("what came before it in its batch has failed")) for _ in range(rest)]

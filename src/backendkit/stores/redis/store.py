@@ -22,7 +22,7 @@ from backendkit.stores.redis.aio import AsyncRedisStore
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.leases import Leases
-from backendkit.stores.redis.shared import Shared, unanswered
+from backendkit.stores.redis.shared import Shared, chunks, unanswered, unsent_after
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
 from backendkit.stores.redis.verdict import Raw
@@ -77,16 +77,26 @@ class RedisStore:
     def run(self, operation: Operation[R]) -> R:
         """Carry out `operation`, blocking; see `Store.run`."""
         shared = self._shared
+        begun_us = shared.time.mono_us()
         address = shared.topology.address(operation)
         raw: Raw | None = None
         if address is not None:
             raw = self.exchange(address, shared.pack(operation), 1)[0]
             if type(raw) is list:
                 return operation.read(raw)
-        return operation.read(self._deliver(operation, address, raw))
+        return operation.read(self._deliver(operation, address, raw, shared.due_us(begun_us)))
 
     def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations, one write and one wait per server; see `Store.run_many`."""
+        """Carry out operations, one write and one wait per server and thousand; see `Store.run_many`."""
+        outcomes: list[Outcome[Any]] = []
+        for chunk in chunks(operations):
+            done = self._run_chunk(chunk)
+            outcomes += done
+            if unsent := unsent_after(done, len(operations) - len(outcomes)):
+                return outcomes + unsent
+        return outcomes
+
+    def _run_chunk(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         prepared = [self._prepared(operation) for operation in operations]
         addresses = [address for address, _ in prepared]
         places: dict[Address, list[int]] = {}
@@ -176,7 +186,7 @@ class RedisStore:
         operation: Operation[Any],
         address: Address | None,
         raw: Raw | None,
-        due_us: int | None = None,
+        due_us: int,
     ) -> Reply:
         delivery = Delivery(self._shared, operation, address, due_us)
         return step(delivery.run(_BlockingCarrier(self, self._shared), raw))

@@ -11,12 +11,19 @@ from backendkit.core.store import StoreStats
 class Tally:
     """The counts of one connection or lane, written by one thread at a time."""
 
-    __slots__ = ("batches", "connects", "largest_batch", "operations", "resent", "timeouts")
+    __slots__ = (
+        "batches",
+        "connects",
+        "largest_batch",
+        "operations",
+        "resent",
+        "timeouts",
+        "waits",
+    )
 
     def __init__(self) -> None:
-        self.operations = self.batches = self.largest_batch = self.connects = self.timeouts = (
-            self.resent
-        ) = 0
+        self.operations = self.batches = self.largest_batch = self.connects = 0
+        self.timeouts = self.resent = self.waits = 0
 
     def add(self, other: Tally) -> None:
         """Add the counts of `other` to these."""
@@ -26,6 +33,7 @@ class Tally:
         self.connects += other.connects
         self.timeouts += other.timeouts
         self.resent += other.resent
+        self.waits += other.waits
 
 
 class Counted(Protocol):
@@ -90,6 +98,7 @@ class Ledger:
         return StoreStats(
             in_flight=sum(c.in_flight for c in live),
             waiting=sum(c.waiting for c in live),
+            waits=total.waits,
             operations=total.operations,
             batches=total.batches,
             largest_batch=total.largest_batch,

@@ -132,7 +132,16 @@ class Single:
 class _Learnt:
     """What the two topologies share that must ask: one asks at a time, and the others share what came of it."""
 
-    __slots__ = ("_asker", "_asking", "_failure", "_stale", "_time", "dial", "generation")
+    __slots__ = (
+        "_asker",
+        "_asking",
+        "_due_us",
+        "_failure",
+        "_stale",
+        "_time",
+        "dial",
+        "generation",
+    )
 
     def __init__(self, dial: Dial) -> None:
         self.dial = dial
@@ -141,6 +150,7 @@ class _Learnt:
         self._failure: StoreUnavailable | None = None
         self._time = SystemClock()
         self._asker = 0
+        self._due_us = 0
         self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
@@ -155,25 +165,35 @@ class _Learnt:
         """Ask the servers, unless somebody has since generation `seen`; whoever waits shares a failure, too."""
         failure = self._failure
         while self.generation == seen:
-            if self._asking.acquire(blocking=False):
-                self._asker = threading.get_ident()
+            asking = self._asking
+            if asking.acquire(blocking=False):
                 try:
-                    await self._ask(wire, due_us)
-                except StoreUnavailable as error:
-                    self._failure = error
-                    raise
+                    await self._lead(wire, due_us)
                 finally:
-                    self._asking.release()
+                    asking.release()
                 return
             if wire.blocks and self._asker == threading.get_ident():
                 # A task of this very thread asks, which cannot go on while we wait.
                 await self._ask(wire, due_us)
                 return
-            if self._time.mono_us() >= due_us:
+            now = self._time.mono_us()
+            if now >= self._due_us + _ABANDONED_US and asking is self._asking:
+                self._asking = threading.Lock()  # the asker's loop has gone, and it will not let go
+                continue
+            if now >= due_us:
                 raise StoreUnavailable("nobody has found out in time where the operation belongs")
             await wire.wait(_ASKING_US)
             if self._failure is not failure and self._failure is not None:
                 raise copy(self._failure)
+
+    async def _lead(self, wire: Wire, due_us: int) -> None:
+        self._asker = threading.get_ident()
+        self._due_us = due_us
+        try:
+            await self._ask(wire, due_us)
+        except StoreUnavailable as error:
+            self._failure = error
+            raise
 
     def _in_turn(self, servers: Sequence[Address], due_us: int) -> Iterator[tuple[Address, int]]:
         """Yield whom to ask, and until when: half of the time left each, so that one that hangs leaves some."""
@@ -307,6 +327,10 @@ class Cluster(_Learnt):
             except StoreUnavailable as error:
                 reasons.append(error.reason)
                 continue
+            if not ranges:
+                # It has left the Cluster, or has not yet joined it: what it does not know others may.
+                reasons.append(f"{node} knows of no slots")
+                continue
             slots: list[Address | None] = [None] * SLOTS
             for first, last, master, *_ in ranges:
                 # An empty host means the one that was asked.
@@ -335,3 +359,6 @@ def _text(word: bytes | str) -> str:
 
 _ASKING_US = 2_000
 """How long to wait between looks at whether another caller has the answer."""
+
+_ABANDONED_US = 1_000_000
+"""How long after its own time an asker that has not let go is one whose event loop was closed, or left, under it."""

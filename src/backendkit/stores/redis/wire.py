@@ -55,11 +55,18 @@ class Packer:
         shape = (operation.script, len(operation.keys), len(operation.args))
         head = self._heads.get(shape)
         if head is None:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads = {}  # each holds a script's text, and batches of every size are shapes of their own
             head = self._heads[shape] = _make_head(*shape, injected=self._now is not None)
         return head
 
     def _body(self, operation: Operation[Any]) -> bytes:
-        parts = [b"$%d\r\n%b\r\n" % (len(key), key) for key in operation.keys]
+        try:
+            parts = [b"$%d\r\n%b\r\n" % (len(key), key) for key in operation.keys]
+        except TypeError as error:
+            raise InvalidArgument(
+                "keys", "must be bytes", [type(key) for key in operation.keys]
+            ) from error
         ints = self._ints
         for item in operation.args:
             if type(item) is int:
@@ -113,3 +120,4 @@ def _bulk(item: Item) -> bytes:
 
 _MENTIONS_NOW = re.compile(r"\bnow\b")
 _MOST_INTS = 4096
+_MOST_HEADS = 1024

@@ -1,0 +1,89 @@
+"""The world as the limiter's flows see it, in two colours: the house's four verbs, and three of the feature's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from backendkit.core.clock import Clock
+from backendkit.core.flights import Flights
+from backendkit.core.flow import AsyncIO, SyncIO
+from backendkit.core.operation import Operation
+from backendkit.core.outcome import Outcome
+from backendkit.core.store import AsyncStore, Store
+from backendkit.ratelimit.decision import Decision
+from backendkit.ratelimit.flows import Undo
+from backendkit.ratelimit.turns import Turn
+
+
+class BlockingIO(SyncIO):
+    """For callers that block."""
+
+    __slots__ = ("_operations",)
+
+    def __init__(self, store: Store, clock: Clock, flights: Flights) -> None:
+        super().__init__(store, clock, flights)
+        self._operations = store
+
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations."""
+        return self._operations.run_many(operations)
+
+    async def turn(self, turn: Turn, us: int) -> bool:
+        """Block until it is this one's turn; never for a task of the event loop that this thread runs."""
+        return False if _on_a_loop() else turn.wait_sync(us)
+
+    async def whole(
+        self, flow: Callable[[], Coroutine[Any, Any, Decision]], undo: Undo
+    ) -> Decision:
+        """Run the flow; a caller that blocks does not go away."""
+        return await flow()
+
+
+class AwaitingIO(AsyncIO):
+    """For callers that await."""
+
+    __slots__ = ("_operations", "_tasks")
+
+    def __init__(self, store: AsyncStore, clock: Clock, flights: Flights) -> None:
+        super().__init__(store, clock, flights)
+        self._operations = store
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations."""
+        return await self._operations.run_many(operations)
+
+    async def turn(self, turn: Turn, us: int) -> bool:
+        """Suspend until it is this one's turn."""
+        return await turn.wait_async(us)
+
+    async def whole(
+        self, flow: Callable[[], Coroutine[Any, Any, Decision]], undo: Undo
+    ) -> Decision:
+        """Run the flow to its end whatever becomes of the caller; undo it if the caller was cancelled."""
+        task = self._keep(flow())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: self._undo(done, undo))
+            raise
+
+    def _undo(self, done: asyncio.Task[Decision], undo: Undo) -> None:
+        if not done.cancelled() and done.exception() is None and done.result().allowed:
+            self._keep(undo(done.result()))
+
+    def _keep(self, flow: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(flow)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

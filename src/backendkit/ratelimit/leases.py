@@ -1,0 +1,102 @@
+"""Permits that this process has taken in advance and may spend without asking.
+
+They were charged when they were taken, and count for a window from when they may last be spent, so that nothing is
+ever admitted in excess; what is not spent in time is lost.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+from backendkit.core.errors import StoreError
+from backendkit.core.fork import remake_after_fork
+from backendkit.core.outcome import Outcome, Value
+from backendkit.ratelimit.algorithms import FixedWindow
+from backendkit.ratelimit.decide import FIELDS, TAKE
+from backendkit.ratelimit.decision import Decision
+from backendkit.ratelimit.desk import Check, Desk
+from backendkit.ratelimit.flows import LimiterIO
+
+MOST_KEPT = 10_000
+"""Subjects with permits; beyond that the oldest lose theirs."""
+
+
+class Leases:
+    """The permits of one limiter in this process, by key."""
+
+    __slots__ = ("__weakref__", "_kept", "_lock")
+
+    def __init__(self) -> None:
+        self.after_fork_in_child()
+        remake_after_fork(self)
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's permits to the parent."""
+        self._lock = Lock()
+        self._kept: dict[tuple[bytes, ...], tuple[int, int, list[int]]] = {}
+
+    def spend(self, check: Check, now_us: int) -> Decision | None:
+        """Take a check's units out of what is there, or return None."""
+        with self._lock:
+            left, due_us, numbers = self._kept.get(check.keys, (0, 0, []))
+            if left < check.least or now_us >= due_us:
+                return None
+            self._kept[check.keys] = (left - check.least, due_us, numbers)
+        return Decision(
+            allowed=True,
+            limits=check.plan.limits,
+            numbers=numbers,
+            granted=check.least,
+            keys=check.keys,
+            source="lease",
+        )
+
+    def put(self, check: Check, granted: int, due_us: int, numbers: list[int]) -> None:
+        """Keep permits; what is left of older ones is lost."""
+        with self._lock:
+            self._kept.pop(check.keys, None)
+            if len(self._kept) >= MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[check.keys] = (granted, due_us, numbers)
+
+    def forget(self, keys: tuple[bytes, ...]) -> None:
+        """Lose the permits of a subject."""
+        with self._lock:
+            self._kept.pop(keys, None)
+
+
+async def hit_leased(
+    desk: Desk, io: LimiterIO, leases: Leases, permits: int, check: Check
+) -> Decision:
+    """Spend a permit, and take more where there is none: one caller for all who wait meanwhile."""
+
+    async def fetch() -> Outcome[Decision]:
+        most = max(permits, check.least)
+        operation = check.plan.take(check.keys, check.least, most, TAKE)
+        sent_us = desk.mono_us()
+        try:
+            reply: Any = await io.run(operation)
+        except StoreError as error:
+            return Value(desk.failed(check, error))
+        decision = desk.settle(check, reply, sent_us)
+        if decision.allowed:
+            leases.put(check, reply[1], sent_us + _span_us(desk, check, reply), reply)
+        return Value(decision)
+
+    while True:
+        decision = leases.spend(check, desk.mono_us())
+        if decision is not None:
+            return decision
+        decision = (await io.share((check.keys, check.least), fetch)).unwrap()
+        if decision.source != "store" or not decision.allowed:
+            return decision
+
+
+def _span_us(desk: Desk, check: Check, reply: list[int]) -> int:
+    """Return how long permits may be spent: the lease's time, and no longer than a fixed window runs."""
+    span_us = desk.lease.ttl_us if desk.lease else 0
+    for place, limit in enumerate(check.plan.limits):
+        if isinstance(limit.algorithm, FixedWindow):
+            span_us = min(span_us, reply[4 + FIELDS * place])
+    return span_us

@@ -1,0 +1,165 @@
+"""Every algorithm: oracle, fold and Lua agree on random histories, on every store in every colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backendkit.core.clock import ManualClock
+from backendkit.core.operation import Operation, Reply
+from backendkit.ratelimit.algorithms import ALGORITHMS, Rules
+from backendkit.ratelimit.decide import giving, taking
+from backendkit.stores import MemoryStore
+from tests.contract import oracle
+from tests.contract.oracle import Model
+from tests.ground.stores import Driver
+
+MODELS: dict[str, type[Model]] = {
+    "log": oracle.Log,
+    "buckets": oracle.Buckets,
+    "gcra": oracle.Gcra,
+    "fixed": oracle.Fixed,
+    "seats": oracle.Seats,
+}
+BY_KIND = {rules.kind: rules for rules in ALGORITHMS}
+
+WINDOW = 7_000  # not a multiple of the buckets: their widths differ
+
+
+@dataclass(frozen=True)
+class Move:
+    """One step of a history."""
+
+    step_us: int
+    verb: str
+    cap: int
+    least: int
+    most: int
+    token: int
+    span: int
+    which: int
+
+
+steps_us = st.one_of(
+    st.sampled_from(
+        [0, 0, 1, 500, 1_000, 2_333, 6_999, 7_000, 7_001, 20_000, -1, -50_000, 3_600_000_000]
+    ),
+    st.integers(0, 3_000),
+)
+moves = st.builds(
+    Move,
+    steps_us,
+    st.sampled_from(
+        ["hit", "hit", "hit", "hit", "grant", "look", "hold", "settle", "give", "twice"]
+    ),
+    st.sampled_from([3, 3, 3, 1, 5, 40]),
+    st.integers(0, 4),
+    st.integers(1, 30),
+    st.integers(1, 3),
+    st.sampled_from([1, 400, 5_000]),
+    st.integers(0, 5),
+)
+histories = st.lists(moves, min_size=1, max_size=40)
+
+
+class Player:
+    """Plays moves on anything that runs operations; remembers receipts."""
+
+    def __init__(self, rules: type[Rules], extra: int, key: bytes) -> None:
+        self.rules, self.extra, self.key = rules, extra, key
+        self.receipts: list[tuple[int, int]] = [(0, 1)]
+        self.count = 100
+
+    def operation(self, move: Move) -> Operation[Reply]:
+        """Build what a move asks."""
+        shape = (1, move.cap, WINDOW, self.extra)
+        if move.verb in ("give", "twice"):
+            receipt = self.receipts[-1 - move.which % len(self.receipts)]
+            return self._op(giving((self.rules,)), (move.token, *shape, *receipt))
+        least, most, mode, token = move.least, move.least, 1, 0
+        if self.rules.kind == "seats":
+            self.count += 1
+            token = self.count
+        if move.verb == "grant":
+            least, most = 1, move.most
+        elif move.verb == "look":
+            mode = 0
+        elif move.verb == "hold":
+            mode, token = 2, move.token
+        elif move.verb == "settle":
+            token = move.token
+        return self._op(taking((self.rules,)), (least, most, mode, token, move.span, *shape))
+
+    def _op(self, script: Any, args: Sequence[int]) -> Operation[Reply]:
+        return Operation(script, (self.key,), args, lambda reply: reply)
+
+    def learn(self, move: Move, reply: Reply) -> None:
+        """Keep the receipt of an admission."""
+        if (
+            len(reply) > 1
+            and reply[0]
+            and reply[1]
+            and reply[6]
+            and move.verb not in ("look", "hold")
+        ):
+            self.receipts.append((int(reply[6]), int(reply[1])))
+
+
+def ask(model: Model, now: int, operation: Operation[Reply]) -> list[int]:
+    """What the oracle replies to an operation."""
+    args: Any = operation.args
+    if len(args) == 7:
+        return model.give(now, args[5], args[6], args[0])
+    least, most, mode, token, span, _, cap, *_ = args
+    return model.take(now, cap, least, most, mode, token, span)
+
+
+def extra_of(kind: str) -> int:
+    """Buckets, or the rate."""
+    return {"buckets": 3, "gcra": 3}.get(kind, 0)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(max_examples=250, deadline=None)
+@given(history=histories)
+def test_the_fold_decides_as_the_oracle(kind: str, history: list[Move]) -> None:
+    """Decision, remaining units and all waits are exact to the microsecond, while limits change and clocks step."""
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    player = Player(BY_KIND[kind], extra_of(kind), b"k")
+    model = MODELS[kind](WINDOW, extra_of(kind))
+    for move in history:
+        clock.step_wall(move.step_us)
+        operation = player.operation(move)
+        reply = store.run(operation)
+        assert reply == ask(model, clock.wall_us(), operation), (move, operation.args)
+        player.learn(move, reply)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(history=histories)
+def test_lua_decides_as_the_fold(
+    drivers: list[Driver], clock: ManualClock, kind: str, history: list[Move]
+) -> None:
+    """The memory default behaves as the fleet will."""
+    players = []
+    for driver in drivers:
+        driver.begin_anew()
+        players.append(Player(BY_KIND[kind], extra_of(kind), driver.key("k")))
+    for move in history:
+        clock.step_wall(move.step_us)
+        replies = []
+        for driver, player in zip(drivers, players, strict=True):
+            reply = driver.run(player.operation(move))
+            player.learn(move, reply)
+            replies.append(reply)
+        for driver, reply in zip(drivers, replies, strict=True):
+            assert reply == replies[0], (driver, move)

@@ -1,0 +1,126 @@
+"""Bounds that hold whatever comes: an operation's time, a batch's, connections that nobody needs, prepared heads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from backendkit.core.errors import NotSent, ReplyTimeout, StoreError
+from backendkit.core.operation import Change, Operation, Script
+from backendkit.core.outcome import Error
+from backendkit.stores import Guarded, connect
+from backendkit.stores.redis import RedisStore
+from backendkit.stores.redis.shared import CHUNK
+from backendkit.stores.redis.wire import Packer
+from tests.ground.faults import Faults
+from tests.ground.loops import in_threads
+from tests.ground.proxy import FaultProxy
+from tests.ground.single import Single
+
+ONE = Script("one", lua="return {1}", fold=lambda states, now, args: Change((), [1]))
+
+
+def one() -> Operation[Any]:
+    """Return an operation that answers one."""
+    return Operation(ONE, (b"k",), (), read=list)
+
+
+def bare(url: str, *, timeout: float = 0.25, connect_timeout: float = 0.25) -> RedisStore:
+    """Return a store without its guard, which would answer in its place."""
+    guarded = connect(url, timeout=timeout, connect_timeout=connect_timeout)
+    assert isinstance(guarded, Guarded)
+    store = guarded.store
+    assert isinstance(store, RedisStore)
+    return store
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_slow_refusal_leaves_the_next_attempt_only_the_rest_of_the_time(
+    colour: str, own_redis: Callable[..., Single], fault_proxy: Callable[..., FaultProxy]
+) -> None:
+    """Two attempts of almost a timeout each are not one operation within its timeout."""
+    proxy = fault_proxy(own_redis().server.address)
+    store = bare(f"redis://127.0.0.1:{proxy.port}/0", timeout=0.5, connect_timeout=0.05)
+    proxy.inject(Faults(delay_replies=0.4))  # the first answer is NOSCRIPT
+    begun = time.monotonic()
+    with pytest.raises(StoreError):
+        store.run(one()) if colour == "sync" else asyncio.run(store.aio.run(one()))
+    assert time.monotonic() - begun < 0.7
+    store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_large_batch_to_a_paused_server_ends_after_one_timeout(
+    colour: str, own_redis: Callable[..., Single]
+) -> None:
+    """What was sent may have run; the rest has not."""
+    redis = own_redis()
+    store = bare(redis.url, timeout=0.3)
+    store.run(one())
+    operations = [one()] * (3 * CHUNK)
+    with redis.server.paused():
+        begun = time.monotonic()
+        many = store.run_many if colour == "sync" else lambda o: asyncio.run(store.aio.run_many(o))
+        outcomes = many(operations)
+        spent = time.monotonic() - begun
+    failures = [type(outcome.error) for outcome in outcomes if isinstance(outcome, Error)]
+    assert failures == [ReplyTimeout] * CHUNK + [NotSent] * (2 * CHUNK)
+    assert spent < 1.5
+    store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_huge_batch_is_carried_out(colour: str, own_redis: Callable[..., Single]) -> None:
+    """A healthy server is given it by the thousand, and no outage is seen where there is none."""
+    store = bare(own_redis().url)
+    operations = [one()] * 20_500
+    many = store.run_many if colour == "sync" else lambda o: asyncio.run(store.aio.run_many(o))
+    assert [outcome.unwrap() for outcome in many(operations)] == [[1]] * 20_500
+    assert many([]) == []
+    store.close()
+
+
+def test_connections_of_a_peak_are_closed_when_they_lay_idle_long(
+    own_redis: Callable[..., Single],
+) -> None:
+    """One with each operation after it; what is in use stays."""
+    store = bare(own_redis().url)
+    in_threads(12, lambda n: [store.run(one()) for _ in range(20)])
+    [leases] = store._leases.values()
+    held = len(leases._idle)
+    assert held > 1
+    for lease in leases._idle:
+        lease.used_us -= 61_000_000
+    for _ in range(held + 5):
+        store.run(one())
+    assert store.stats().connections == 1
+    store.close()
+
+
+def test_prepared_heads_are_bounded() -> None:
+    """Every number of keys is a shape of its own, and each holds the whole text of its script."""
+    packer = Packer()
+    for count in range(1, 1_500):
+        packed = packer.pack(Operation(ONE, (b"{k}",) * count, (), read=list))
+        assert packed.startswith(b"*%d\r\n" % (3 + count))
+    assert len(packer._heads) <= 1_024
+
+
+def test_waits_for_a_connection_are_counted(own_redis: Callable[..., Single]) -> None:
+    """The first operation of a thread or loop waits for one; later ones do not."""
+    store = bare(own_redis().url)
+    store.run(one())
+    store.run(one())
+    assert store.stats().waits == 1
+
+    async def both() -> None:
+        await asyncio.gather(store.aio.run(one()), store.aio.run(one()))
+        await store.aio.run(one())
+
+    asyncio.run(both())
+    assert store.stats().waits == 3
+    store.close()

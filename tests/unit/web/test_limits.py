@@ -1,0 +1,306 @@
+"""Limits on the web: the same scenarios, headers and bodies in both frameworks and in every way to put a limit on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from backendkit.core.clock import ManualClock
+from backendkit.errors import Errors
+from backendkit.http import AsgiLimits, LimitRule, by_address, by_header
+from backendkit.ratelimit import Limit, RateLimiter, SlidingBuckets
+from backendkit.stores import MemoryStore
+from tests.unit.web import limited
+from tests.unit.web.drivers import Answer, Asgi, Driver, Wsgi
+
+Make = Callable[[LimitRule], Any]
+
+WHOLE: dict[str, tuple[type[Driver], Make]] = {
+    "fastapi-middleware": (Asgi, limited.fastapi_whole),
+    "flask-hook": (Wsgi, limited.flask_whole),
+    "flask-wsgi": (Wsgi, limited.flask_wsgi),
+}
+WAYS: dict[str, tuple[type[Driver], Make]] = {
+    **WHOLE,
+    "fastapi-dependency": (Asgi, limited.fastapi_route),
+    "flask-decorator": (Wsgi, limited.flask_route),
+}
+
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+def limiter(*limits: Limit | str, clock: ManualClock | None = None) -> RateLimiter:
+    """A limiter of this test's own."""
+    return RateLimiter(MemoryStore(clock=clock or ManualClock()), list(limits))
+
+
+def driven(way: str, rule: LimitRule) -> Driver:
+    """The application, limited this way."""
+    driver, make = WAYS[way]
+    return driver(make(rule))
+
+
+def told(answer: Answer) -> tuple[str | None, ...]:
+    """All that a response says about limits."""
+    names = ("ratelimit-policy", "ratelimit", "retry-after", "x-ratelimit-limit")
+    return tuple(answer.one(name) for name in names)
+
+
+@ways
+def test_headers_count_down_and_the_denial_is_an_envelope(way: str) -> None:
+    """The figures are exact, and the same bytes in every framework."""
+    clock = ManualClock()
+    rule = LimitRule(
+        limiter=limiter(Limit("burst", "2/second"), Limit("daily", "5/day"), clock=clock)
+    )
+    app = driven(way, rule)
+    policy = '"burst";q=2;w=1, "daily";q=5;w=86400'
+    assert told(app.get("/plain")) == (policy, '"burst";r=1;t=1, "daily";r=4;t=86400', None, None)
+    assert told(app.get("/plain")) == (policy, '"burst";r=0;t=1, "daily";r=3;t=86400', None, None)
+    denied = app.get("/plain")
+    assert denied.status == 429
+    assert told(denied) == (policy, '"burst";r=0;t=1, "daily";r=3;t=86400', "1", None)
+    assert (
+        denied.error["code"] == "RATE_LIMITED"
+        if way in ("fastapi-dependency", "flask-decorator", "flask-hook")
+        else True
+    )
+    clock.advance(1_000_000)
+    assert app.get("/plain").status == 200
+
+
+@ways
+def test_the_problem_names_the_policies(way: str) -> None:
+    """Clients that ask for problems get the registered type, and who was violated."""
+    rule = LimitRule(limiter=limiter(Limit("burst", "1/second"), Limit("daily", "5/day")))
+    app = driven(way, rule)
+    app.get("/plain")
+    denied = app.request("GET", "/plain", {"Accept": "application/problem+json"})
+    problem = json.loads(denied.body)
+    assert denied.one("content-type") == "application/problem+json"
+    assert problem["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    assert problem["violated-policies"] == ["burst"]
+    assert problem["status"] == denied.status == 429
+
+
+@ways
+@pytest.mark.parametrize("path", ["/plain", "/router/plain", "/stream", "/wrong"])
+def test_every_kind_of_route_is_limited(way: str, path: str) -> None:
+    """Included routers, streams and failing handlers have limits and headers like the rest."""
+    app = driven(way, LimitRule(limiter=limiter("1/minute")))
+    first = app.get(path)
+    assert first.status == {"/wrong": 401}.get(path, 200)
+    assert first.one("ratelimit") == '"limit-1m";r=0;t=60'
+    if path == "/stream":
+        assert first.body == b"".join(limited.CHUNKS)
+    assert app.get(path).status == 429
+
+
+@pytest.mark.parametrize("way", WHOLE)
+@pytest.mark.parametrize("path", ["/nowhere", "/mounted/plain"])
+def test_unknown_paths_and_mounts_are_limited(way: str, path: str) -> None:
+    """Scanning for paths costs quota as well."""
+    app = driven(way, LimitRule(limiter=limiter("1/minute")))
+    first = app.get(path)
+    assert first.status == (200 if way.startswith("fastapi") and "mounted" in path else 404)
+    assert first.one("ratelimit") == '"limit-1m";r=0;t=60'
+    assert app.get(path).status == 429
+
+
+@ways
+def test_head_and_options_count_and_a_refused_head_has_no_body(way: str) -> None:
+    """HEAD is a request like GET, less its body."""
+    app = driven(way, LimitRule(limiter=limiter("2/minute")))
+    assert app.request("HEAD", "/plain").status == 200
+    assert app.request("OPTIONS", "/plain").status == 200
+    denied = app.request("HEAD", "/plain")
+    assert (denied.status, denied.body) == (429, b"")
+    assert int(denied.one("content-length") or 0) > 0
+
+
+@ways
+def test_a_method_that_the_rule_does_not_name_is_free(way: str) -> None:
+    """Writes may be limited alone."""
+    app = driven(way, LimitRule(limiter=limiter("1/minute"), methods=frozenset({"post"})))
+    assert [app.get("/plain").status for _ in range(3)] == [200] * 3
+    assert app.get("/plain").one("ratelimit") is None
+    assert [app.post("/plain", b"{}").status for _ in range(2)] == [200, 429]
+
+
+@ways
+def test_shadow_denies_nobody_and_says_so_to_hooks(way: str) -> None:
+    """An operator sees what a limit would do before it does it."""
+    events: list[Any] = []
+    shadowed = limiter("1/minute")
+    shadowed.hooks.add(events.append)
+    app = driven(way, LimitRule(limiter=shadowed, shadow=True))
+    assert [app.get("/plain").status for _ in range(3)] == [200] * 3
+    assert [event.shadow for event in events] == [False, True, False, True]
+
+
+@ways
+def test_exempt_allow_and_deny(way: str) -> None:
+    """Predicates and networks come before any count."""
+    rule = LimitRule(
+        limiter=limiter("1/minute"),
+        exempt=lambda visit: "x-internal" in visit.lines("x-internal"),
+        deny=lambda visit: bool(visit.lines("x-banned")),
+    )
+    app = driven(way, rule)
+    for _ in range(3):
+        assert app.request("GET", "/plain", {"X-Internal": "x-internal"}).status == 200
+    assert app.request("GET", "/plain", {"X-Banned": "1"}).status == 403
+    assert [app.get("/plain").status for _ in range(2)] == [200, 429]
+
+
+@ways
+def test_keys_and_tiers(way: str) -> None:
+    """Each key has its own quota, a tier its own limiter, and a request without a key is free."""
+    store = MemoryStore()
+    basic, gold = (
+        RateLimiter(store, [Limit("api", "1/minute")]),
+        RateLimiter(store, [Limit("api", "3/minute")]),
+    )
+    rule = LimitRule(
+        limiter=lambda visit: gold if visit.lines("x-gold") else basic, key=by_header("x-api-key")
+    )
+    app = driven(way, rule)
+
+    def statuses(**headers: str) -> list[int]:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return [app.request("GET", "/plain", given).status for _ in range(4)]
+
+    assert statuses() == [200] * 4
+    assert statuses(x_api_key="a") == [200, 429, 429, 429]
+    assert statuses(x_api_key="a", x_gold="1") == [200, 200, 429, 429]  # the history came along
+    assert statuses(x_api_key="b") == [200, 429, 429, 429]
+
+
+@ways
+def test_only_failures_count(way: str) -> None:
+    """A success gives back what it reserved; a failure keeps it."""
+    shared = limiter(Limit("login", "2/minute"))
+    app = driven(way, LimitRule(limiter=shared, failures_only=True))
+    assert [app.get("/plain").status for _ in range(5)] == [200] * 5
+    assert [app.get("/wrong").status for _ in range(3)] == [401, 401, 429]
+    assert app.get("/plain").status == 429
+
+
+@ways
+@pytest.mark.parametrize(("style", "name"), [("legacy", "x-ratelimit-limit"), ("off", None)])
+def test_other_styles_of_headers(way: str, style: Any, name: str | None) -> None:
+    """Old clients read old names; some want none."""
+    app = driven(way, LimitRule(limiter=limiter("1/minute"), headers=style))
+    answer = app.get("/plain")
+    said = [key for key, _ in answer.headers if "ratelimit" in key]
+    assert said == ([] if name is None else [name, "x-ratelimit-remaining", "x-ratelimit-reset"])
+    denied = app.get("/plain")
+    assert denied.one("retry-after") == "60"
+
+
+@ways
+def test_invented_addresses_are_one_client(way: str) -> None:
+    """Without trusted proxies the header is anybody's invention."""
+    app = driven(way, LimitRule(limiter=limiter("3/minute"), key=by_address()))
+    statuses = [
+        app.request("GET", "/plain", {"X-Forwarded-For": f"10.0.{n}.1"}).status for n in range(5)
+    ]
+    assert statuses == [200, 200, 200, 429, 429]
+
+
+@ways
+def test_switched_off_it_limits_nobody(way: str) -> None:
+    """An application's tests can go about their own business."""
+    switched = limiter("1/minute")
+    app = driven(way, LimitRule(limiter=switched))
+    switched.enabled = False
+    assert [app.get("/plain").status for _ in range(3)] == [200] * 3
+    switched.enabled = True
+    assert [app.get("/plain").status for _ in range(2)] == [200, 429]
+
+
+class Socket:
+    """A client of a websocket."""
+
+    def __init__(self, *texts: str, responses: bool = False) -> None:
+        self.incoming: list[dict[str, Any]] = [{"type": "websocket.connect"}]
+        self.incoming += [{"type": "websocket.receive", "text": text} for text in texts]
+        self.incoming.append({"type": "websocket.disconnect", "code": 1000})
+        self.sent: list[dict[str, Any]] = []
+        self.scope: dict[str, Any] = {
+            "type": "websocket",
+            "path": "/socket",
+            "raw_path": b"/socket",
+            "root_path": "",
+            "query_string": b"",
+            "headers": [],
+            "client": ("127.0.0.1", 1),
+            "subprotocols": [],
+            "state": {},
+            "extensions": {"websocket.http.response": {}} if responses else {},
+        }
+
+    def run(self, app: Any) -> list[str]:
+        """Play it and return the types of what was sent."""
+
+        async def receive() -> dict[str, Any]:
+            return self.incoming.pop(0)
+
+        async def send(message: Any) -> None:
+            self.sent.append(message)
+
+        asyncio.run(app(self.scope, receive, send))
+        return [message["type"] for message in self.sent]
+
+
+@pytest.mark.parametrize("way", ["fastapi-middleware", "fastapi-dependency"])
+def test_sockets_are_limited_at_connect(way: str) -> None:
+    """One connection too many is refused before it opens: with a response where the server can."""
+    app = WAYS[way][1](LimitRule(limiter=limiter("1/minute")))
+    first = Socket("hello")
+    assert first.run(app)[:2] == ["websocket.accept", "websocket.send"]
+    plain, able = Socket(), Socket(responses=True)
+    assert plain.run(app) == ["websocket.close"]
+    assert plain.sent[0]["code"] == 1008
+    assert able.run(app) == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert able.sent[0]["status"] == 429
+
+
+def test_sockets_are_limited_per_message() -> None:
+    """One message too many closes the socket."""
+    messages = LimitRule(limiter=limiter("2/minute"))
+    app = AsgiLimits(
+        limited.fastapi_route(LimitRule(limiter=limiter("9/minute"))),
+        LimitRule(limiter=limiter("9/minute")),
+        errors=Errors(),
+        messages=messages,
+    )
+    chatty = Socket("a", "b", "c")
+    types = chatty.run(app)
+    assert types == ["websocket.accept", "websocket.send", "websocket.send", "websocket.close"]
+    assert chatty.sent[-1]["code"] == 1008
+
+
+def test_retry_after_is_whole_seconds_and_never_too_early() -> None:
+    """A client that waits as told is admitted, whatever the fraction."""
+    clock = ManualClock()
+    app = driven(
+        "flask-hook",
+        LimitRule(
+            limiter=limiter(Limit("b", 3, per=1.7, algorithm=SlidingBuckets(7)), clock=clock)
+        ),
+    )
+    for step in (0, 300_000, 123_456):
+        clock.advance(step)
+        app.get("/plain")
+    denied = app.get("/plain")
+    waits = int(denied.one("retry-after") or 0)
+    assert denied.status == 429
+    assert waits >= int((denied.one("ratelimit") or "").rpartition("t=")[2])
+    clock.advance(math.ceil(waits) * 1_000_000)
+    assert app.get("/plain").status == 200

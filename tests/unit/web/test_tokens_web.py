@@ -1,0 +1,346 @@
+"""Guards behind both frameworks, cookies and CSRF: one scenario, two adapters, the same answers."""
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Security
+from flask import Flask
+
+from backendkit.cli.main import main
+from backendkit.core.clock import ManualClock
+from backendkit.fastapi import install as install_fastapi
+from backendkit.fastapi.tokens import Guard as FastApiGuard
+from backendkit.flask import install as install_flask
+from backendkit.flask.tokens import Guard as FlaskGuard
+from backendkit.flask.tokens import optional_principal, principal
+from backendkit.http.tokens import (
+    CookiePolicy,
+    check_csrf,
+    check_origin,
+    cookie,
+    credential,
+    csrf_token,
+)
+from backendkit.kit import Kit
+from backendkit.stores import MemoryStore
+from backendkit.tokens import (
+    CsrfRefused,
+    InvalidToken,
+    KeyRing,
+    Principal,
+    SecretRing,
+    Tokens,
+    fresh,
+    has_roles,
+    has_scopes,
+    jws,
+)
+
+POLICY = CookiePolicy(origins=["https://app.example"])
+Call = Callable[..., tuple[int, dict[str, str], Any]]
+"""`call(method, path, headers) -> status, headers, body`."""
+
+
+def fastapi_call(tokens: Tokens) -> Call:
+    """Return a caller of the scenario's routes behind FastAPI."""
+    app = FastAPI()
+    install_fastapi(app, Kit())
+
+    def answer(user: Principal | None) -> dict[str, Any]:
+        return {"id": user.subject if user else None}
+
+    me, maybe = (
+        FastApiGuard(tokens, cookies=POLICY),
+        FastApiGuard(tokens, cookies=POLICY, optional=True),
+    )
+    admin = FastApiGuard(tokens, has_roles("admin"))
+    assert tokens.store is not None
+    scoped, recent = (
+        FastApiGuard(tokens, has_scopes("a")),
+        FastApiGuard(tokens, fresh(60, clock=tokens.store.clock)),
+    )
+    for path, guard in (
+        ("/me", me),
+        ("/maybe", maybe),
+        ("/admin", admin),
+        ("/scoped", scoped),
+        ("/fresh", recent),
+    ):
+
+        async def view(user: Annotated[Principal | None, Security(guard)]) -> dict[str, Any]:
+            return answer(user)
+
+        app.add_api_route(path, view, methods=["GET", "POST"])
+
+    async def send(method: str, path: str, headers: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="https://api.example") as client:
+            return await client.request(method, path, headers=list(headers))
+
+    def call(method: str, path: str, headers: Any = ()) -> tuple[int, dict[str, str], Any]:
+        got = asyncio.run(send(method, path, headers))
+        return got.status_code, {k.lower(): v for k, v in got.headers.items()}, got.json()
+
+    return call
+
+
+def flask_call(tokens: Tokens) -> Call:
+    """Return a caller of the scenario's routes behind Flask."""
+    app = Flask(__name__)
+    install_flask(app, Kit())
+    assert tokens.store is not None
+    cookies, bearer = FlaskGuard(tokens, cookies=POLICY), FlaskGuard(tokens)
+    rules: Any = {
+        "/me": cookies(), "/maybe": cookies(optional=True), "/admin": bearer(has_roles("admin")),
+        "/scoped": bearer(has_scopes("a")), "/fresh": bearer(fresh(60, clock=tokens.store.clock)),
+    }  # fmt: skip
+
+    def answer() -> dict[str, Any]:
+        user = optional_principal()
+        return {"id": user and principal().subject}
+
+    for path, guard in rules.items():
+        app.add_url_rule(path, path, guard(answer), methods=["GET", "POST"])
+    client = app.test_client(use_cookies=False)
+
+    def call(method: str, path: str, headers: Any = ()) -> tuple[int, dict[str, str], Any]:
+        got = client.open(
+            path, method=method, headers=list(headers), base_url="https://api.example"
+        )
+        return got.status_code, {k.lower(): v for k, v in got.headers.items()}, got.get_json()
+
+    return call
+
+
+class Web:
+    """The scenario: tokens on the manual clock, and a caller."""
+
+    def __init__(self, make: Callable[[Tokens], Call]) -> None:
+        self.clock = ManualClock()
+        self.tokens = Tokens(
+            keys=KeyRing.generate("EdDSA"), secret=SecretRing.generate(), issuer="https://id", audience="api",
+            store=MemoryStore(clock=self.clock), clock=self.clock,
+        )  # fmt: skip
+        self.call = make(self.tokens)
+
+
+@pytest.fixture(params=[fastapi_call, flask_call], ids=["fastapi", "flask"])
+def web(request: pytest.FixtureRequest) -> Web:
+    """The scenario behind each framework."""
+    return Web(request.param)
+
+
+def bearer(token: str) -> list[tuple[str, str]]:
+    """Return the header of a bearer token."""
+    return [("Authorization", f"Bearer {token}")]
+
+
+def test_who_is_logged_in_gets_in(web: Web) -> None:
+    """200 with a token, 401 with a challenge without, and the code says which."""
+    pair = web.tokens.issue("user-1")
+    assert web.call("GET", "/me", bearer(pair.access_token))[::2] == (200, {"id": "user-1"})
+    status, headers, body = web.call("GET", "/me")
+    assert (status, headers["www-authenticate"], body["error"]["code"]) == (
+        401,
+        "Bearer",
+        "NOT_AUTHENTICATED",
+    )
+    for bad in (pair.refresh_token, pair.access_token + "=", "x"):
+        status, headers, body = web.call("GET", "/me", bearer(bad))
+        assert (status, body["error"]["code"]) == (401, "INVALID_TOKEN")
+        assert headers["www-authenticate"] == 'Bearer error="invalid_token"'
+        assert bad not in json.dumps(body) or bad == "x"
+
+
+def test_optional_means_anonymous_and_not_forged(web: Web) -> None:
+    """No credentials pass as nobody; bad ones are refused."""
+    assert web.call("GET", "/maybe")[::2] == (200, {"id": None})
+    assert web.call("GET", "/maybe", bearer("junk"))[0] == 401
+    assert web.call("GET", "/maybe", [("Authorization", "Basic abc")])[0] == 401
+
+
+def test_rules_answer_403_and_stale_logins_401(web: Web) -> None:
+    """RFC 6750 and RFC 9470."""
+    plain, admin = web.tokens.issue("u"), web.tokens.issue("u", roles=["admin"], scopes=["a"])
+    assert web.call("GET", "/admin", bearer(plain.access_token))[0] == 403
+    assert web.call("GET", "/admin", bearer(admin.access_token))[0] == 200
+    status, headers, _ = web.call("GET", "/scoped", bearer(plain.access_token))
+    assert (status, headers["www-authenticate"]) == (
+        403,
+        'Bearer error="insufficient_scope", scope="a"',
+    )
+    assert web.call("GET", "/fresh", bearer(plain.access_token))[0] == 200
+    web.clock.advance(61_000_000)
+    status, headers, _ = web.call("GET", "/fresh", bearer(plain.access_token))
+    assert (status, 'max_age="60"' in headers["www-authenticate"]) == (401, True)
+
+
+def test_cookies_need_proof_on_unsafe_methods(web: Web) -> None:
+    """Origin and signed double submit; a bearer token needs neither."""
+    pair = web.tokens.issue("user-1")
+    csrf = csrf_token(web.tokens.secret, pair.session_id)
+    other = csrf_token(web.tokens.secret, "another session")
+    jar = f"{POLICY.access}={pair.access_token}; {POLICY.csrf}={csrf}"
+    own = ("Origin", "https://api.example")
+    good = [("Cookie", jar), own, ("X-CSRF-Token", csrf)]
+    assert web.call("GET", "/me", [("Cookie", jar)])[0] == 200
+    assert web.call("POST", "/me", good)[0] == 200
+    assert web.call("POST", "/me", [good[0], ("Origin", "https://app.example"), good[2]])[0] == 200
+    assert web.call("POST", "/me", bearer(pair.access_token))[0] == 200
+    swapped = jar.replace(csrf, other)
+    for headers in (
+        [good[0], own], [good[0], own, ("X-CSRF-Token", other)], [good[0], ("Origin", "https://evil.example"), good[2]],
+        [good[0], ("Origin", "null"), good[2]], [good[0], ("Origin", "http://api.example"), good[2]],
+        [good[0], ("Sec-Fetch-Site", "cross-site"), good[2]], [good[0], ("Sec-Fetch-Site", "same-site"), good[2]],
+        [("Cookie", swapped), own, ("X-CSRF-Token", other)],
+    ):  # fmt: skip
+        status, _, body = web.call("POST", "/me", headers)
+        assert (status, body["error"]["code"]) == (403, "CSRF_REFUSED"), headers
+
+
+def test_a_bad_bearer_token_never_falls_back_to_the_cookie(web: Web) -> None:
+    """And two cookies of one name are one too many."""
+    pair = web.tokens.issue("user-1")
+    jar = f"{POLICY.access}={pair.access_token}"
+    assert web.call("GET", "/me", [("Cookie", jar), *bearer("junk")])[0] == 401
+    assert web.call("GET", "/me", [("Cookie", f"{jar}; {jar}")])[0] == 401
+    assert web.call("GET", "/admin", [("Cookie", jar)])[0] == 401
+
+
+def test_openapi_shows_a_bearer_scheme() -> None:
+    """Documentation pages offer to log in."""
+    app = FastAPI()
+    tokens = Web(flask_call).tokens
+
+    @app.get("/me")
+    async def me(user: Annotated[Principal | None, Security(FastApiGuard(tokens))]) -> None: ...
+
+    document = app.openapi()
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert document["paths"]["/me"]["get"]["security"] == [{"bearer": []}]
+
+
+def test_cookie_lines_are_as_strict_as_browsers_allow() -> None:
+    """`__Host-` wants Secure, Path=/ and no Domain; the refresh cookie goes to its routes only."""
+    tokens = Web(flask_call).tokens
+    pair = tokens.issue("user-1")
+    access, refresh, csrf = POLICY.set(pair, "c")
+    assert (
+        access
+        == f"__Host-access={pair.access_token}; Max-Age=900; Path=/; SameSite=Lax; Secure; HttpOnly"
+    )
+    assert refresh.startswith(
+        f"__Secure-refresh={pair.refresh_token}; Max-Age=604800; Path=/auth; "
+    )
+    assert refresh.endswith("Secure; HttpOnly")
+    assert "HttpOnly" not in csrf
+    assert all("Max-Age=0" in line for line in POLICY.clear())
+    with pytest.warns(UserWarning, match="development"):
+        plain = CookiePolicy(insecure=True)
+    assert "Secure" not in "".join(plain.set(pair, "c"))
+    for bad in ({"prefix": "auth"}, {"prefix": "/a;b"}, {"same_site": "None"}):
+        with pytest.raises(ValueError, match="must be"):
+            CookiePolicy(**bad)  # type: ignore[arg-type]
+
+
+def test_credentials_are_read_strictly() -> None:
+    """One header, one scheme, one cookie."""
+    assert credential([], [], POLICY) is None
+    assert credential([], ["a=b"], None) is None
+    assert credential([], ["__Host-access="], POLICY) is None
+    assert credential(["bearer  x "], ["__Host-access=y"], POLICY) == ("x", False)
+    assert credential([], ['b=1; __Host-access="y"'], POLICY) == ("y", True)
+    for headers in (["Bearer"], ["Bearer "], ["Bearer a", "Bearer b"], ["Token x"], [""]):
+        with pytest.raises(InvalidToken):
+            credential(headers, [], POLICY)
+    with pytest.raises(InvalidToken):
+        cookie(["a=1", "a=1"], "a")
+
+
+def test_csrf_tokens_are_bound_to_session_and_secret() -> None:
+    """And an older secret of the ring still counts."""
+    old, new = (
+        SecretRing({"a": bytes(range(32))}),
+        SecretRing({"b": bytes(range(1, 33)), "a": bytes(range(32))}),
+    )
+    token = csrf_token(old, "s")
+    check_csrf(new, "s", header=token, in_cookie=token)
+    for session, header, value in (
+        ("t", token, token), ("s", token, None), ("s", None, token), (None, token, token), ("s", "x", "x"),
+        ("s", "\u00e9", "\u00e9"), ("s", token + "x", token + "x"), ("s", "", ""), ("s", "a" * 999, "a" * 999),
+    ):  # fmt: skip
+        with pytest.raises(CsrfRefused):
+            check_csrf(new, session, header=header, in_cookie=value)
+    with pytest.raises(CsrfRefused):
+        check_csrf(SecretRing.generate(), "s", header=token, in_cookie=token)
+    check_origin({}, scheme="https", host="a", policy=POLICY)
+
+
+def run(*args: str, stdin: str = "") -> int:
+    """Run a command."""
+    sys.stdin, before = io.StringIO(stdin), sys.stdin
+    try:
+        return main(list(args))
+    finally:
+        sys.stdin = before
+
+
+def test_keys_are_generated_rotated_listed_and_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a file that only its owner reads; nothing private is printed."""
+    file = tmp_path / "keys.json"
+    assert run("keys", "generate", str(file), "--alg", "ES256") == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert run("keys", "generate", str(file)) == 2
+    assert run("keys", "rotate", str(file), "--alg", "ES256", "--ahead", "60") == 0
+    assert run("keys", "list", str(file)) == 0
+    capsys.readouterr()
+    assert run("keys", "jwks", str(file)) == 0
+    published = json.loads(capsys.readouterr().out)["keys"]
+    private = json.loads(file.read_text())["keys"]
+    assert len(published) == len(private) == 2
+    assert all("d" in key for key in private)
+    for args in (("list", str(file)), ("rotate", str(file)), ("jwks", str(file))):
+        run("keys", *args)
+    said = "".join(capsys.readouterr())
+    assert not any(key["d"] in said for key in private)
+    assert run("keys", "list", str(tmp_path / "none")) == 2
+    assert run("keys", "generate", str(tmp_path / "x"), "--alg", "none") == 2
+    assert run("keys", "rotate", str(file), "--ahead", "-1") == 2
+
+
+def test_a_token_is_inspected_without_its_signature(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From standard input; good, refused or not checked."""
+    file = tmp_path / "keys.json"
+    run("keys", "generate", str(file))
+    token = jws.sign(b'{"sub":"a"}', KeyRing.from_file(file).keys[0])
+    capsys.readouterr()
+    for keys, said in (((), "not checked"), (("--keys", str(file)), "good")):
+        assert run("tokens", "inspect", *keys, stdin=token) == 0
+        shown = capsys.readouterr().out
+        assert json.loads(shown)["signature"] == said
+        assert token.split(".")[2] not in shown
+    assert run("tokens", "inspect", "--keys", str(file), stdin=token[:-4] + "AAAA") == 0
+    assert "refused" in capsys.readouterr().out
+    assert run("tokens", "inspect", stdin="junk") == 2
+    assert run("tokens", "inspect", "--keys", str(tmp_path / "none"), stdin=token) == 2
+
+
+def test_calibration_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """With a report."""
+    assert (
+        run("passwords", "calibrate", "--target-ms", "2", "--memory-mib", "2", "--concurrency", "1")
+        == 0
+    )
+    assert "logins/s" in capsys.readouterr().out
+    assert run("passwords", "calibrate", "--target-ms", "0") == 2
