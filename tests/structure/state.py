@@ -24,7 +24,7 @@ MUTATORS = {
 
 SOURCES = {
     "time": ("core/clock.py",),
-    "random": (),
+    "random": ("resilience/chance.py",),
     "os.environ": ("settings",),
     "os.environb": ("settings",),
     "os.getenv": ("settings",),

@@ -1,0 +1,52 @@
+"""Calling what may fail: a circuit breaker for `def`, `async def` and generators, at a fraction of a microsecond.
+
+    from backendkit.resilience import CircuitBreaker, CircuitOpen
+
+    payments = CircuitBreaker("payments", window=100, failure_rate=0.5, minimum_calls=10, open_for=30, trials=3)
+
+    @payments                                  # also: with payments: ..., payments.call(f, x), await payments.call_async(g, x)
+    async def charge(order): ...
+
+    try:
+        await charge(order)
+    except CircuitOpen as rejected:            # nothing ran; also a pybreaker.CircuitBreakerError
+        later(rejected.retry_after)
+
+- `CircuitBreaker` is a `pybreaker.CircuitBreaker`: names, listeners, exclusions, states. It opens when too large a share of
+  the last calls failed or was slow, rejects for a while, lets a bounded number of trials through under a lease, and closes.
+- `BreakerPolicy`: the numbers, each with its unit, range and default.
+- `CircuitOpen`, `FailureInfo`: what a rejected caller learns. Any other error is the function's own, the same object.
+- `Deadline`: how long a call may take with all that it calls. Nested ones take the minimum; `DeadlineExceeded` where it is
+  over before the start. A call that is cancelled after its deadline counts as a failure of the breaker around it.
+- `CircuitTransition`, `CircuitStrained`: events, to the breaker's `hooks`; `breaker.totals` for metrics.
+
+The state is this process's own. No lock is held while your code runs, be it function, predicate or listener.
+"""
+
+from backendkit.resilience.deadlines import Deadline
+from backendkit.resilience.errors import (
+    CircuitOpen,
+    DeadlineExceeded,
+    FailedResult,
+    FailureInfo,
+    Rejection,
+)
+from backendkit.resilience.events import CircuitStrained, CircuitTransition
+from backendkit.resilience.face import BreakerArguments, CircuitBreaker
+from backendkit.resilience.machine import Totals
+from backendkit.resilience.policy import BreakerPolicy
+
+__all__ = [
+    "BreakerArguments",
+    "BreakerPolicy",
+    "CircuitBreaker",
+    "CircuitOpen",
+    "CircuitStrained",
+    "CircuitTransition",
+    "Deadline",
+    "DeadlineExceeded",
+    "FailedResult",
+    "FailureInfo",
+    "Rejection",
+    "Totals",
+]

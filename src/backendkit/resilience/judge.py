@@ -1,0 +1,101 @@
+"""What came of a call: failed, slow, both, ignored, or well."""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from backendkit.core import context
+from backendkit.core.clock import Clock
+from backendkit.core.errors import RateLimited
+from backendkit.resilience.decide.windows import FAILED, IGNORED, OK, SLOW
+from backendkit.resilience.errors import CircuitOpen
+
+Classifier: TypeAlias = type[BaseException] | Callable[[Any], bool]
+"""Exceptions: a class (abstract ones too), or a function that takes the exception and says whether it belongs."""
+
+OWN_REFUSALS = (CircuitOpen, RateLimited)
+"""Nothing was called: that says nothing about the dependency."""
+
+
+class Judge:
+    """Classifies outcomes. A user's function that raises counts as a failure and is reported once.
+
+    Args:
+        on: what is a failure; an exception that is neither this nor excluded is a success.
+        exclude: what is ignored.
+        failed_result: tells whether a result is a failure; None: none is.
+        clock: whose deadline a cancelled call may have run into.
+
+    Attributes:
+        on: as above.
+        exclude: as above; replaced as a whole.
+        failed_result: as above.
+    """
+
+    def __init__(
+        self,
+        *,
+        on: Iterable[Classifier],
+        exclude: Iterable[Classifier],
+        failed_result: Callable[[Any], bool] | None,
+        clock: Clock,
+    ) -> None:
+        self.on = tuple(on)
+        self.exclude = tuple(exclude)
+        self.failed_result = failed_result
+        self._clock = clock
+        self._reported = False
+
+    def of_error(self, error: BaseException, *, slow: bool) -> int:
+        """Return the bits of a call that raised."""
+        late = SLOW if slow else OK
+        if not isinstance(error, Exception):
+            if isinstance(error, CancelledError) and self._overdue():
+                return late | FAILED
+            return late or IGNORED
+        if isinstance(error, OWN_REFUSALS):
+            return IGNORED
+        try:
+            if _belongs(error, self.exclude):
+                return IGNORED
+            return late | FAILED if _belongs(error, self.on) else late
+        except Exception as raised:  # noqa: BLE001 - a classifier never changes what the caller gets
+            self._report(raised)
+            return late | FAILED
+
+    def of_result(self, result: object, *, slow: bool) -> int:
+        """Return the bits of a call that returned."""
+        late = SLOW if slow else OK
+        if self.failed_result is None:
+            return late
+        try:
+            return late | FAILED if self.failed_result(result) else late
+        except Exception as raised:  # noqa: BLE001 - as above
+            self._report(raised)
+            return late | FAILED
+
+    def is_failure(self, error: BaseException) -> bool:
+        """Tell whether an exception counts against the dependency."""
+        return bool(self.of_error(error, slow=False) & FAILED)
+
+    def _overdue(self) -> bool:
+        deadline = context.deadline_us()
+        return deadline is not None and self._clock.mono_us() >= deadline
+
+    def _report(self, raised: Exception) -> None:
+        if not self._reported:
+            self._reported = True
+            logging.getLogger("backendkit.resilience").warning(
+                "a classifier of outcomes raised, which counts as a failure; further errors are not reported",
+                exc_info=raised,
+            )
+
+
+def _belongs(error: Exception, classifiers: tuple[Classifier, ...]) -> bool:
+    # pybreaker asks `type(x) is type`, which takes an abstract class for a function and so excludes everything.
+    return any(
+        isinstance(error, one) if isinstance(one, type) else one(error) for one in classifiers
+    )
