@@ -22,7 +22,7 @@ MUTATORS = {
     "popleft", "remove", "discard", "clear", "sort", "reverse", "__setitem__",
 }  # fmt: skip
 
-SOURCES = {
+SOURCES: dict[str, tuple[str, ...]] = {
     "time": ("core/clock.py",),
     "random": ("resilience/chance.py",),
     "os.environ": ("settings",),
