@@ -6,6 +6,7 @@ their own (`own_redis`, ...).
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from uuid import uuid4
@@ -21,6 +22,10 @@ from tests.ground.single import SecureSingle, Single
 settings.register_profile("default", deadline=None, derandomize=False, print_blob=True)
 settings.register_profile("ci", settings.get_profile("default"), max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A suite that was started in the background ignores Ctrl-C, and so would every server that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing fails over in the shared groups: a busy machine must not look like a dead server.
 _CALM_MS = 10_000

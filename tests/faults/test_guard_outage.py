@@ -89,12 +89,17 @@ def in_loop(store: Guarded) -> tuple[Exception | None, float]:
 
 
 def probers() -> int:
-    """Return how many probing threads there are."""
-    return sum(thread.name == PROBE for thread in threading.enumerate())
+    """Return how many probing threads there are, beside those of stores that other tests have left open."""
+    return sum(t.name == PROBE and t not in _OTHERS for t in threading.enumerate())
+
+
+_OTHERS: set[threading.Thread] = set()
 
 
 @pytest.fixture(autouse=True)
 def _no_prober_is_left() -> Any:
+    _OTHERS.clear()
+    _OTHERS.update(thread for thread in threading.enumerate() if thread.name == PROBE)
     yield
     eventually(lambda: probers() == 0, "the prober has ended", within=5)
 
