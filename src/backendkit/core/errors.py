@@ -7,6 +7,7 @@
     ├── Unauthorized                401  UNAUTHORIZED          who are you? answers with WWW-Authenticate
     │   └── TokenExpired            401  TOKEN_EXPIRED
     ├── Forbidden                   403  FORBIDDEN             I know who you are: no
+    ├── DeadlineExceeded            504  DEADLINE_EXCEEDED     the time that the work was given is over
     ├── RateLimited                 429  RATE_LIMITED
     └── ServiceUnavailable          503  SERVICE_UNAVAILABLE
         ├── Overloaded              503  OVERLOADED            this process has no room for more work
@@ -206,6 +207,15 @@ class Forbidden(AppError):
     code = "FORBIDDEN"
     status = 403
     message = "This is not allowed"
+
+
+class DeadlineExceeded(AppError):
+    """The time that the work at hand was given is over."""
+
+    code = "DEADLINE_EXCEEDED"
+    status = 504
+    message = "The request took too long"
+    retryable = True
 
 
 class RateLimited(AppError):

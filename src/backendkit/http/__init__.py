@@ -13,9 +13,10 @@ exception that gets out of the application is answered by an envelope, and repor
 security headers, deadlines, and the pages for probes; `http.alone_asgi` and `http.alone_wsgi` have each of them by itself.
 """
 
+from backendkit.core.errors import DeadlineExceeded
 from backendkit.http.asgi import AsgiFrame
 from backendkit.http.client import ClientAddress
-from backendkit.http.deadline import DeadlineExceeded, Deadlines, outgoing, remaining_us
+from backendkit.http.deadline import Deadlines, outgoing, remaining_us
 from backendkit.http.drain import drain_on_sigterm
 from backendkit.http.health import HealthPages
 from backendkit.http.ids import RequestIds

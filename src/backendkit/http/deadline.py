@@ -14,22 +14,13 @@ from collections.abc import Awaitable
 from backendkit.core import context
 from backendkit.core.checks import Duration, duration_us
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
-from backendkit.core.errors import AppError, InvalidArgument
+from backendkit.core.errors import DeadlineExceeded, InvalidArgument
 
 HEADER = "X-Request-Timeout"
 """The header's usual name; its value is seconds, as `2.5`."""
 
 _SECONDS = re.compile(r"(\d{1,9})(?:\.(\d{1,6})\d{0,12})?", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
-
-
-class DeadlineExceeded(AppError):
-    """The request was not answered within the time that it had."""
-
-    code = "DEADLINE_EXCEEDED"
-    status = 504
-    message = "The request took too long"
-    retryable = True
 
 
 class Deadlines:

@@ -23,10 +23,10 @@
 The state is this process's own. No lock is held while your code runs, be it function, predicate or listener.
 """
 
+from backendkit.core.errors import DeadlineExceeded
 from backendkit.resilience.deadlines import Deadline
 from backendkit.resilience.errors import (
     CircuitOpen,
-    DeadlineExceeded,
     FailedResult,
     FailureInfo,
     Rejection,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from backendkit.core import checks, context
 from backendkit.core.checks import Duration
 from backendkit.core.clock import Clock, SystemClock
-from backendkit.resilience.errors import DeadlineExceeded
+from backendkit.core.errors import DeadlineExceeded
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pybreaker
 
 from backendkit.core.clock import SECOND_US
-from backendkit.core.errors import AppError, ServiceUnavailable
+from backendkit.core.errors import ServiceUnavailable
 
 
 class FailureInfo(NamedTuple):
@@ -26,15 +26,6 @@ class FailureInfo(NamedTuple):
     type: str
     message: str
     at_us: int
-
-
-class DeadlineExceeded(AppError):
-    """The time that the work at hand was given is over."""
-
-    code = "DEADLINE_EXCEEDED"
-    status = 504
-    message = "The request took too long"
-    retryable = True
 
 
 class FailedResult(Exception):
