@@ -10,7 +10,16 @@ from backendkit.core import context
 from backendkit.core.clock import Clock
 from backendkit.errors import Rendered, from_status
 from backendkit.errors.foreign import phrases
-from backendkit.http.messages import Message, RawHeaders, Receive, Scope, Send, accepted, encoded
+from backendkit.http.messages import (
+    Message,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    accepted,
+    encoded,
+    local_path,
+)
 from backendkit.http.security import RawPairs
 
 if TYPE_CHECKING:
@@ -20,10 +29,18 @@ LEFT = 499
 """The status, nginx's, of a request whose client left before there was an answer."""
 
 
+class NoResponse(RuntimeError):
+    """The application has returned, and has answered nothing. Servers would say so in plain text, without an id."""
+
+    def __init__(self) -> None:
+        super().__init__("the application returned without a response")
+
+
 class Exchange:
     """One response.
 
     Attributes:
+        path: the request's, below the prefix under which the application is served.
         started: whether a response has begun, so that there can be no other.
         status: what was sent, 0 before that.
         left: whether the client was seen to leave before that.
@@ -55,7 +72,8 @@ class Exchange:
     ) -> None:
         # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
         self._headers: RawHeaders = scope["headers"]
-        self._place: tuple[str, str, str] = scope["method"], scope["path"], scope.get("scheme", "")
+        self._place: tuple[str, str] = scope["method"], scope.get("scheme", "")
+        self.path: str = local_path(scope) if scope.get("root_path") else scope["path"]
         self._frame = frame
         self._receive = receive
         self._send = send
@@ -126,11 +144,11 @@ class Exchange:
         layers, request = self._frame.layers, self._request
         key, policy = layers.ids.key, layers.security
         if request.outgoing is not None or (policy is not None and layers.overrides):
-            policy = layers.policy(request, self._place[1])
+            policy = layers.policy(request, self.path)
         ours: RawPairs = []
         names: Collection[bytes] = ()
         if policy is not None:
-            ours, names = policy.raw(status, https=self._place[2] == "https"), policy.raw_names
+            ours, names = policy.raw(status, https=self._place[1] == "https"), policy.raw_names
         headers = [*given]
         # Only what the application gave is looked at: ours are known to differ, and there are more of them.
         for name, _ in headers:
