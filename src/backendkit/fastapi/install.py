@@ -35,6 +35,7 @@ from backendkit.http.layers import Layers
 from backendkit.http.messages import Scope
 from backendkit.http.security import DOCUMENTATION
 from backendkit.kit import Kit
+from backendkit.logging.configure import reattach
 
 KEY = "_backendkit"
 """The one attribute of `app.state` that is ours."""
@@ -174,6 +175,7 @@ def _closing(lifespan: Any, kit: Kit) -> Any:
         undo = drain_on_sigterm(kit.health, pause=kit.settings.http.drain)
         try:
             async with lifespan(app) as state:
+                reattach()  # migrations, which run there, reconfigure logging
                 yield state
         finally:
             undo()
