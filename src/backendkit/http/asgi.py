@@ -82,11 +82,10 @@ class AsgiFrame:
         # Written out, here and below, what would be a call elsewhere: each costs every request.
         request = context.Request(ids.choose(header(scope["headers"], ids.key)))
         scope[KEY] = request
-        begun = 0
         exchange = Exchange(self, scope, receive, send, request)
         if access is not None:
             exchange.clock = layers.clock
-            begun = layers.clock.mono_us()
+            exchange.begun_us = layers.clock.mono_us()
         token = context.enter(request)
         try:
             here = exchange.path
@@ -106,7 +105,7 @@ class AsgiFrame:
             await ended(request, self.report, scope)
             context.leave(request, token)
             if access is not None:
-                spent = (exchange.done_us or layers.clock.mono_us()) - begun
+                spent = (exchange.done_us or layers.clock.mono_us()) - exchange.begun_us
                 route = None if self.route is None else self.route(scope)
                 method, status, size = scope["method"], exchange.outcome, exchange.size
                 access.write(request, method, path, status, spent, route=route, size=size)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Awaitable, Collection, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from backendkit.core import context
 from backendkit.core.clock import Clock
@@ -29,6 +30,10 @@ LEFT = 499
 """The status, nginx's, of a request whose client left before there was an answer."""
 
 
+SLOW_US = 100_000
+"""Microseconds after which it is asked whether the client of an answer is still there: few give up sooner."""
+
+
 class NoResponse(RuntimeError):
     """The application has returned, and has answered nothing. Servers would say so in plain text, without an id."""
 
@@ -49,6 +54,7 @@ class Exchange:
         replaced: whether an envelope went out in place of a framework's phrase.
         done_us: when the last byte went out; None before.
         clock: measures that, where somebody wants to know.
+        begun_us: when the request came, where there is a clock.
     """
 
     # Defaults of the class instead of slots: most responses never change them, and setting each takes its time.
@@ -60,7 +66,11 @@ class Exchange:
     replaced = False
     done_us: int | None = None
     clock: Clock | None = None
+    begun_us = 0
     _held: Message | None = None
+    _kept: Sequence[Message] = ()
+    _asking = False
+    _read = False
 
     def __init__(
         self,
@@ -86,10 +96,34 @@ class Exchange:
 
     async def receive(self) -> Message:
         """Pass a message in, and notice a client that leaves before its answer."""
-        message = await self._receive()
+        if self._kept:
+            message, *self._kept = self._kept
+            return message
+        self._asking = True
+        try:
+            message = await self._receive()
+        finally:
+            self._asking = False
+        self._read = self._read or not message.get("more_body")
         if message["type"] == "http.disconnect" and not self.started:
             self.left = True
         return message
+
+    def _look(self) -> None:
+        """Notice that the client of a slow answer has left before it, which servers tell only those who ask.
+
+        What they say instead is kept for the application. Asked is only the server itself, whose methods can be left
+        waiting, never what others have put around it; and not while the application waits for it.
+        """
+        unread = not self._read and self._place[0] not in {"GET", "HEAD"}
+        if unread or self._asking or not _is_servers(self._receive):
+            return
+        while not self.left and len(self._kept) < 2:
+            message = _at_once(self._receive)
+            if message is None:
+                return
+            self._kept = [*self._kept, message]
+            self.left = message["type"] == "http.disconnect"
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; a start gets its headers, a bare standard phrase becomes an envelope.
@@ -141,6 +175,8 @@ class Exchange:
         self.started = True
         if self.nested:
             return self._send(start)
+        if self.clock is not None and self.clock.mono_us() - self.begun_us > SLOW_US:
+            self._look()
         layers, request = self._frame.layers, self._request
         key, policy = layers.ids.key, layers.security
         if request.outgoing is not None or (policy is not None and layers.overrides):
@@ -162,6 +198,23 @@ class Exchange:
             for more in request.aftermath.on_start:
                 headers += more(status)
         return self._send({**start, "headers": headers})
+
+
+def _is_servers(receive: Receive) -> bool:
+    return inspect.ismethod(receive) and inspect.iscoroutinefunction(receive)
+
+
+def _at_once(receive: Receive) -> Message | None:
+    """Return what `receive` has to say without waiting, or None."""
+    asked = cast("Coroutine[Any, Any, Message]", receive())
+    try:
+        asked.send(None)
+    except StopIteration as told:
+        message: Message = told.value
+        return message
+    finally:
+        asked.close()
+    return None
 
 
 def _settled(given: RawPairs, ours: RawPairs, key: bytes) -> tuple[RawPairs, RawPairs]:
