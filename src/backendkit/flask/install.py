@@ -20,6 +20,7 @@ from backendkit.http.layers import Layers
 from backendkit.http.wsgi import App as WsgiApp
 from backendkit.http.wsgi import Environ, StartResponse, WsgiFrame
 from backendkit.kit import Kit
+from backendkit.logging.configure import reattach
 
 KEY = "backendkit"
 """Our one entry in `app.extensions`."""
@@ -84,6 +85,7 @@ class _Outermost:
         """Serve one request."""
         if not self._settled:
             self._settled = True
+            reattach()  # what ran before the first request, like migrations, may have reconfigured logging
             if self._app.wsgi_app is not self:
                 outer = cast("WsgiApp", self._app.wsgi_app)
                 self._app.wsgi_app = self._framed(outer)  # type: ignore[method-assign,assignment]  # as above
