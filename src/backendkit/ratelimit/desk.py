@@ -233,9 +233,12 @@ class Desk:
     def refund(self, decision: Decision) -> Operation[Reply] | None:
         """Return the operation that gives a decision's units back, once; None where there is nothing to give."""
         receipt = decision.spend_receipt()
-        if receipt is None:
-            return None
-        return self.give(receipt)
+        return None if receipt is None else self.give(receipt)
+
+    def refund_local(self, decision: Decision) -> bool:
+        """Give back what this process counted by itself while the store failed; return whether any was there."""
+        receipt = decision.spend_receipt()
+        return receipt is not None and self._fallback.give(receipt)
 
     def give(self, receipt: Receipt, token: int = 0) -> Operation[Reply]:
         """Return the operation that gives a receipt's units back."""

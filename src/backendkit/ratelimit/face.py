@@ -283,8 +283,11 @@ class AsyncRateLimiter:
         return await flows.hit(self._desk, self._io, check)
 
     async def cancel(self, decision: Decision) -> bool:
-        """Take back exactly the units that a decision counted; see `RateLimiter.cancel`."""
-        return await flows.cancel(self._desk, self._io, decision)
+        """Take back exactly the units that a decision counted; see `RateLimiter.cancel`.
+
+        It is carried through even where the caller is cancelled meanwhile, as clean-up in a cancelled scope is.
+        """
+        return await self._io.through(flows.cancel(self._desk, self._io, decision))
 
     async def reset(self, key: Subjects) -> bool:
         """Forget all that was counted for a subject; see `RateLimiter.reset`."""
