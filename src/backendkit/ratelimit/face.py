@@ -129,6 +129,11 @@ class RateLimiter:
         return self._store
 
     @property
+    def histories(self) -> frozenset[tuple[bytes, bytes]]:
+        """What tells its counts from those of other limiters on the same store, one for each limit."""
+        return self._desk.plan(self._desk.limits).histories
+
+    @property
     def shared(self) -> tuple[Desk, Turns, Leases | None, Flights]:
         """What both faces share; not for users."""
         return self._desk, self._turns, self._leases, self._flights
