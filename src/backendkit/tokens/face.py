@@ -18,7 +18,7 @@ from backendkit.tokens.mint import ACCESS_TYPE, REFRESH_TYPE, Mint, check_subjec
 from backendkit.tokens.policy import TokenPolicy
 from backendkit.tokens.principal import Client, Grants, Principal, SessionInfo, TokenPair
 from backendkit.tokens.recent import Recent
-from backendkit.tokens.ring import KeyRing
+from backendkit.tokens.ring import LONGEST_CACHED_S, KeyDocument, KeyRing
 from backendkit.tokens.secrets import SecretRing
 from backendkit.tokens.verifier import Verifier
 
@@ -192,6 +192,14 @@ class Tokens:
     def sessions(self, subject: str) -> list[SessionInfo]:
         """List a user's live sessions, oldest first. One round trip."""
         return step(flow.listed(self._sync_io(), self._core, subject))
+
+    def jwks(self, *, max_age: int = LONGEST_CACHED_S) -> KeyDocument:
+        """Return the public keys as a route publishes them, without those that have ended; see `KeyRing.document`.
+
+        Raises:
+            KeyRefused: the ring is symmetric, and has nothing public.
+        """
+        return self.keys.document(self._clock.wall_us(), max_age=max_age)
 
     def _sync_io(self) -> SyncIO:
         if self._io is None:
