@@ -108,8 +108,9 @@ async def begin(io: IO, core: Core, new: NewSession) -> TokenPair:
         **_lines(new.client), grants=kept, absolute=core.policy.absolute_us, idle=core.policy.idle_us,
         most=core.policy.max_sessions, ttl=core.ttl_us,
     )  # fmt: skip
+    asked = core.clock.mono_us()
     opened = await io.run(record.login(key_of(core.space, sid), login))
-    _learn(core, subject, opened.epoch)
+    _learn(core, subject, opened.epoch, asked)
     core.tell(events.SessionStarted(subject, sid, opened.displaced))
     state = (1, opened.now, opened.now + core.policy.absolute_us)
     whose = _Whose(subject, sid, opened.epoch, opened.now)
@@ -130,8 +131,9 @@ async def renew(
     claims = core.check(core.refresh, token, "refresh")
     presented, subject, sid = _presented(core, claims, client, bind)
     fresh = None if core.loader is None else await _load(io, core, subject, sid)
+    asked = core.clock.mono_us()
     rotated = await io.run(rotation.rotate(key_of(core.space, sid), presented))
-    _learn(core, subject, rotated.epoch)
+    _learn(core, subject, rotated.epoch, asked)
     _refuse(core, subject, sid, presented, rotated)
     kept: dict[str, Any] = json.loads(rotated.grants)
     granted = kept if fresh is None else _claims_of(fresh, kept.get("amr", ()))
@@ -150,14 +152,16 @@ async def confirm(io: IO, core: Core, principal: Principal) -> None:
     """
     subject, sid = principal.subject, principal.session_id
     digest = digest_of(subject)
+    asked = core.clock.mono_us()
     try:
-        operation = record.look(key_of(core.space, digest), (sid or "").encode(), digest)
+        key, idle = key_of(core.space, digest), core.policy.idle_us
+        operation = record.look(key, (sid or "").encode(), digest, idle)
         epoch, live = await io.run(operation)
     except StoreError:
         if not _passes_stale(core, principal):
             raise
         return
-    _learn(core, subject, epoch)
+    _learn(core, subject, epoch, asked)
     if principal.epoch < epoch:
         revoked(core, "epoch")
     if core.mode == "session" and not (live and sid):
@@ -179,8 +183,9 @@ async def end(io: IO, core: Core, session_id: str) -> bool:
 async def end_all(io: IO, core: Core, subject: str) -> int:
     """End all sessions of a user and raise their epoch; return how many. One round trip."""
     digest = digest_of(check_subject(subject))
+    asked = core.clock.mono_us()
     epoch, count = await io.run(record.end_all(key_of(core.space, digest), digest, core.ttl_us))
-    _learn(core, subject, epoch)
+    _learn(core, subject, epoch, asked)
     core.tell(events.SessionsRevoked(subject, None, count))
     return count
 
@@ -231,12 +236,13 @@ def _passes_stale(core: Core, principal: Principal) -> bool:
     return True
 
 
-def _learn(core: Core, subject: str, epoch: int) -> None:
-    """Remember a user's epoch; one that was learnt meanwhile and is later stays."""
-    found = core.epochs.get(subject)
-    if found is not None and found[0] > epoch:
-        return
-    core.epochs.put(subject, (epoch, core.clock.mono_us()))
+def _learn(core: Core, subject: str, epoch: int, asked_us: int) -> None:
+    """Remember a user's epoch as of when the store was asked; one that was learnt meanwhile and is later stays."""
+
+    def later(found: tuple[int, int] | None) -> tuple[int, int]:
+        return (epoch, asked_us) if found is None else max(found, (epoch, asked_us))
+
+    core.epochs.update(subject, later)
 
 
 async def _load(io: IO, core: Core, subject: str, sid: str) -> Grants:
