@@ -304,6 +304,7 @@ class Interrupted(ManualClock):
     meanwhile: Callable[[], object] | None = None
 
     def mono_us(self) -> int:
+        """Look, after what is to happen."""
         happens, self.meanwhile = self.meanwhile, None
         if happens is not None:
             in_threads(1, lambda _: happens())

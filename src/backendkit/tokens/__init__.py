@@ -48,6 +48,7 @@ from backendkit.tokens.keys import Key
 from backendkit.tokens.one_time import OneTime
 from backendkit.tokens.policy import TokenPolicy
 from backendkit.tokens.principal import Client, Grants, Principal, SessionInfo, TokenPair
+from backendkit.tokens.remote import RemoteKeys, RemoteVerifier
 from backendkit.tokens.ring import KeyDocument, KeyRing
 from backendkit.tokens.secrets import SecretRing
 from backendkit.tokens.totp import FactorRepository, MemoryFactors, SecondFactor
@@ -75,6 +76,8 @@ __all__ = [
     "OneTime",
     "Permissions",
     "Principal",
+    "RemoteKeys",
+    "RemoteVerifier",
     "Rule",
     "SecondFactor",
     "SecretRing",
