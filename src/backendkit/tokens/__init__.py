@@ -48,6 +48,7 @@ from backendkit.tokens.keys import Key
 from backendkit.tokens.one_time import OneTime
 from backendkit.tokens.policy import TokenPolicy
 from backendkit.tokens.principal import Client, Grants, Principal, SessionInfo, TokenPair
+from backendkit.tokens.purpose import Purpose
 from backendkit.tokens.remote import RemoteKeys, RemoteVerifier
 from backendkit.tokens.ring import KeyDocument, KeyRing
 from backendkit.tokens.secrets import SecretRing
@@ -76,6 +77,7 @@ __all__ = [
     "OneTime",
     "Permissions",
     "Principal",
+    "Purpose",
     "RemoteKeys",
     "RemoteVerifier",
     "Rule",
