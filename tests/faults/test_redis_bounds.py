@@ -29,6 +29,14 @@ def one() -> Operation[Any]:
     return Operation(ONE, (b"k",), (), read=list)
 
 
+TWO = Script("two", lua="return {2}", fold=lambda states, now, args: Change((), [2]))
+
+
+def other() -> Operation[Any]:
+    """Return an operation of another script, that answers two."""
+    return Operation(TWO, (b"k",), (), read=list)
+
+
 def bare(url: str, *, timeout: float = 0.25, connect_timeout: float = 0.25) -> RedisStore:
     """Return a store without its guard, which would answer in its place."""
     guarded = connect(url, timeout=timeout, connect_timeout=connect_timeout)
@@ -81,6 +89,46 @@ def test_a_huge_batch_is_carried_out(colour: str, own_redis: Callable[..., Singl
     many = store.run_many if colour == "sync" else lambda o: asyncio.run(store.aio.run_many(o))
     assert [outcome.unwrap() for outcome in many(operations)] == [[1]] * 20_500
     assert many([]) == []
+    store.close()
+
+
+def test_a_batch_of_unknown_scripts_goes_twice_not_each_by_itself(
+    own_redis: Callable[..., Single],
+) -> None:
+    """After a restart a server knows no script: the batch is sent again, each script's text once."""
+    redis = own_redis()
+    store = bare(redis.url, timeout=5.0, connect_timeout=5.0)
+    operations = [one() if n % 2 else other() for n in range(40)]
+    assert [outcome.unwrap() for outcome in store.run_many(operations)] == [[2], [1]] * 20
+    stats = store.stats()
+    assert (stats.batches, stats.resent, stats.largest_batch) == (2, 40, 40)
+    calls = {
+        name: int(line.split("calls=")[1].split(",")[0])
+        for name, line in redis.server.info("commandstats").items()
+    }
+    assert (calls["cmdstat_eval"], calls["cmdstat_evalsha"]) == (2, 40 + 38)
+    store.close()
+
+
+@pytest.mark.parametrize("batch", [1, CHUNK])
+def test_a_stalled_loop_takes_no_server_for_dead(
+    batch: int, own_redis: Callable[..., Single]
+) -> None:
+    """The replies came in time and lie in the socket: whoever comes late to read them is the application."""
+    store = bare(own_redis().url, timeout=0.2, connect_timeout=5.0)
+
+    async def main() -> list[Any]:
+        await store.aio.run(one())
+        running = [asyncio.ensure_future(store.aio.run(one())) for _ in range(batch)]
+        before = store.stats().operations
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert store.stats().operations == before + batch  # they are sent
+        time.sleep(0.5)  # noqa: ASYNC251  # the stall
+        return await asyncio.gather(*running)
+
+    assert asyncio.run(main()) == [[1]] * batch
+    assert store.stats().timeouts == 0
     store.close()
 
 

@@ -14,7 +14,7 @@ from backendkit.core.clock import SECOND_US, Clock
 from backendkit.core.errors import InvalidArgument, NotSent, StoreClosed
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.operation import Operation, Reply
+from backendkit.core.operation import Operation, Reply, Script
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import StoreStats
 from backendkit.stores.redis.address import Address
@@ -25,7 +25,7 @@ from backendkit.stores.redis.leases import Leases
 from backendkit.stores.redis.shared import Shared, chunks, unanswered, unsent_after
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
-from backendkit.stores.redis.verdict import Raw
+from backendkit.stores.redis.verdict import Raw, Verdict, judge
 
 R = TypeVar("R")
 
@@ -105,16 +105,45 @@ class RedisStore:
                 places.setdefault(address, []).append(place)
         raws: list[Raw | None] = [None] * len(operations)
         for address, members in places.items():
-            payload = b"".join(prepared[place][1] for place in members)
-            for place, raw in zip(
-                members, self.exchange(address, payload, len(members)), strict=True
-            ):
+            answers = self._exchange_all(
+                address,
+                [operations[place] for place in members],
+                [prepared[place][1] for place in members],
+            )
+            for place, raw in zip(members, answers, strict=True):
                 raws[place] = raw
         # One time for all that goes on from here: a server that is loading must not cost each of them a timeout.
         due_us = self._shared.time.mono_us() + self._shared.left_us()
         return [
             self._finished(*each, due_us) for each in zip(operations, addresses, raws, strict=True)
         ]
+
+    def _exchange_all(
+        self, address: Address, operations: Sequence[Operation[Any]], payloads: list[bytes]
+    ) -> list[Raw]:
+        """Send one server its share of a batch; what it did not know the script of goes again, each text once."""
+        shared = self._shared
+        begun_us = shared.time.mono_us()
+        raws = self.exchange(address, b"".join(payloads), len(payloads))
+        unknown = [
+            place
+            for place, raw in enumerate(raws)
+            if type(raw) is not list and judge(raw) is Verdict.EVALUATE
+        ]
+        if len(unknown) < 2:  # a single one goes again by itself
+            return raws
+        told: set[Script] = set()
+        for place in unknown:
+            script = operations[place].script
+            if script not in told:
+                told.add(script)
+                payloads[place] = shared.packer.pack_eval(operations[place])
+            shared.ledger.resent()
+        again = b"".join(payloads[place] for place in unknown)
+        answers = self.exchange(address, again, len(unknown), shared.due_us(begun_us))
+        for place, raw in zip(unknown, answers, strict=True):
+            raws[place] = raw
+        return raws
 
     def route(self, operation: Operation[Any]) -> str:
         """Return the name of what would run `operation`: an address, or the service that Sentinels watch."""
