@@ -174,6 +174,49 @@ def test_a_grandparent_kills_the_family_inside_the_grace_time(
     assert [(e.first_address, e.address) for e in reused] == [("192.0.2.3", "198.51.100.9")]
 
 
+def test_one_event_however_many_present_a_spent_token(
+    kind: str, opened: Any, namespace: str
+) -> None:
+    """Sixteen threads with a grandparent: one of them revokes the family, the others find it gone."""
+    tokens, told = make(opened(kind), namespace)
+    first = tokens.issue("user-1")
+    tokens.refresh(tokens.refresh(first.refresh_token).refresh_token)
+
+    def attempt(_: int) -> type[Exception] | None:
+        try:
+            tokens.refresh(first.refresh_token)
+        except (TokenReused, SessionEnded) as error:
+            return type(error)
+        return None
+
+    assert Counter(in_threads(16, attempt)) == {TokenReused: 1, SessionEnded: 15}
+    assert Counter(type(e) for e in told)[events.RefreshReused] == 1
+
+
+def test_a_crowd_across_a_change_of_keys_and_secrets(
+    kind: str, opened: Any, namespace: str
+) -> None:
+    """Half of the servers have the new keys already: all the same, one successor for everybody."""
+    store = opened(kind)
+    old = {"s1": bytes(range(9, 41))}
+    before, told = make(store, namespace, "ES256", secret=SecretRing(old))
+    secret = SecretRing({"s2": bytes(range(32)), **old})
+    after, told_after = make(store, namespace, "PS256", secret=secret)
+    # The new secret is known everywhere before anybody derives from it, as the old one is for as long as it is out.
+    knows, told_knows = make(
+        store, namespace, "ES256", secret=SecretRing({**old, "s2": bytes(range(32))})
+    )
+    first = before.issue("user-1")
+
+    def refresh(number: int) -> str:
+        tokens = (after, knows)[number % 2]
+        return tokens.refresh(first.refresh_token).refresh_token
+
+    assert len(set(in_threads(16, refresh))) == 1
+    counted = Counter(type(e) for e in (*told, *told_after, *told_knows))
+    assert counted[events.SessionRotated] == 1
+
+
 def test_a_replay_tells_both_addresses(kind: str, opened: Any, namespace: str) -> None:
     """A thief at the heels of the user shows by where they come from."""
     tokens, told = make(opened(kind), namespace)

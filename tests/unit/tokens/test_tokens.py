@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ from backendkit.tokens.principal import Client, Grants
 from backendkit.tokens.purpose import Purpose
 from backendkit.tokens.ring import KeyRing
 from backendkit.tokens.secrets import SecretRing
+from tests.ground.loops import in_threads
 from tests.unit.tokens.oracle import Oracle
 
 RING = KeyRing.generate("EdDSA")
@@ -457,6 +459,32 @@ def test_a_key_rotation_under_traffic_refuses_nobody() -> None:
         clock.advance(30 * SECOND_US)
     assert len({jws.read_header(t.split(".")[0].encode())["kid"] for _, t in alive}) >= 1
     assert len(ring.keys) == 2
+
+
+def test_a_ring_that_changes_under_threads_refuses_nobody() -> None:
+    """Four threads issue and verify, from memory and anew, while new keys take over under them."""
+    clock = ManualClock()
+    ring = KeyRing.generate("ES256")
+    tokens = Tokens(
+        keys=ring, secret=SECRET, issuer="https://id.example", audience="api", clock=clock
+    )
+    over = threading.Event()
+
+    def traffic(number: int) -> int:
+        if number == 0:
+            for turn in range(60):
+                ring.reload((*ring.keys, Key.generate("ES256", not_before_us=turn + 1)))
+            over.set()
+            return 0
+        verified = 0
+        while not over.is_set() or not verified:
+            token = tokens.mint("user-1")
+            assert tokens.verify(token).subject == tokens.verify(token).subject == "user-1"
+            verified += 1
+        return verified
+
+    assert all(in_threads(4, traffic)[1:])
+    assert len(ring.keys) == 61
 
 
 @pytest.mark.parametrize(
