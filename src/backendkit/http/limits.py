@@ -27,9 +27,6 @@ from backendkit.ratelimit import (
 )
 from backendkit.ratelimit.reservation import AsyncReservation, Reservation
 
-COUNTED = "backendkit.limited"
-"""Where scope and environ hold the limiters that have counted the request, each once."""
-
 
 class Visit(Protocol):
     """A request, or an attempt to connect, as key functions and predicates see it."""
