@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -284,7 +284,9 @@ _NO_STORE = ("Cache-Control", "no-store")
 
 async def _settled(value: Awaitable[T] | T) -> T:
     """Await what the asynchronous face gives; what the other gives is there. Never suspends for that one."""
-    return await cast("Awaitable[T]", value) if isawaitable(value) else cast("T", value)
+    given: Any = value
+    settled: T = await given if isawaitable(given) else given
+    return settled
 
 
 def _parsed(model: type[M], call: Call) -> M:
