@@ -80,9 +80,7 @@ class _Outermost:
 
     __slots__ = ("_app", "_frame", "_framed", "_settled", "_workers")
 
-    def __init__(
-        self, app: Flask, framed: Callable[[WsgiApp], WsgiFrame], *, workers: int
-    ) -> None:
+    def __init__(self, app: Flask, framed: Callable[[WsgiApp], WsgiFrame], *, workers: int) -> None:
         self._app = app
         self._workers = workers
         self._framed = framed
