@@ -78,6 +78,7 @@ class Player:
     """Plays moves, and remembers permits and what was last seen."""
 
     def __init__(self, key: bytes, policy: BreakerPolicy) -> None:
+        self.policy = policy
         self.questions = Questions(key, policy.rules())
         self.held: list[int] = []
         self.seen: Seen = NOTHING
@@ -162,28 +163,30 @@ def test_lua_decides_as_the_fold(
     narrow: bool,
 ) -> None:
     """The memory store behaves as the fleet will, also while clocks step and stores forget."""
-    players = []
+    players = {}
     for driver in drivers:
         driver.begin_anew()
-        players.append(Player(driver.key("k"), policy))
+        players[driver] = Player(driver.key("k"), policy)
     for move in history:
         clock.step_wall(move.step_us)
-        if move.verb == "lose":
-            for driver, player in zip(drivers, players, strict=True):
-                driver.begin_anew()
-                player.questions = Questions(driver.key("k"), policy.rules())
-            continue
-        answers = []
-        for driver, player in zip(drivers, players, strict=True):
-            if narrow:
-                player.seen = NOTHING
-            operation = player.operation(move)
-            if operation is not None:
-                answer = driver.run(operation)
-                player.learn(move, answer)
-                answers.append(answer)
-        for driver, answer in zip(drivers, answers, strict=False):
+        answers = [played(driver, players[driver], move, narrow=narrow) for driver in drivers]
+        for driver, answer in zip(drivers, answers, strict=True):
             assert answer == answers[0], (driver, move)
+
+
+def played(driver: Driver, player: Player, move: Move, *, narrow: bool) -> Answer | None:
+    """Play one move; `narrow` is an asker that knows nothing."""
+    if move.verb == "lose":
+        driver.begin_anew()
+        player.questions = Questions(driver.key("k"), player.policy.rules())
+    if narrow:
+        player.seen = NOTHING
+    operation = player.operation(move)
+    if operation is None:
+        return None
+    answer = driver.run(operation)
+    player.learn(move, answer)
+    return answer
 
 
 @pytest.mark.parametrize("calls", [1, 3, 100, 1000])
