@@ -204,3 +204,24 @@ def test_lua_decides_as_the_fold(
             replies.append(reply)
         for driver, reply in zip(drivers, replies, strict=True):
             assert reply == replies[0], (driver, move)
+
+
+def test_what_has_drained_is_not_given_back_again(driver: Driver) -> None:
+    """GCRA: of two units one has drained when both are given back; a later one stays counted."""
+    rules = BY_KIND["gcra"]
+    shape = (1, 3, WINDOW, 3)
+
+    def take(units: int) -> Reply:
+        args = (units, units, 1, 0, 0, *shape)
+        return driver.run(Operation(taking((rules,)), (driver.key("k"),), args, _same))
+
+    first = take(2)
+    driver.clock.step_wall(-(-WINDOW // 3))
+    assert take(1)[2] == 2
+    give = Operation(giving((rules,)), (driver.key("k"),), (0, *shape, first[6], 2), _same)
+    assert driver.run(give) == [2]
+    assert take(0)[2] == 1
+
+
+def _same(reply: Reply) -> Reply:
+    return reply
