@@ -160,19 +160,18 @@ class MemoryStore:
 
     def _run_one(self, operation: Operation[Any], now: int) -> Reply:
         """Run an operation on one key: the case that nearly all are, at half the time of the general one."""
+        if self._entries >= self._max_entries or self._bytes >= self._max_bytes:
+            return self._run_several(operation, now)
         key = operation.keys[0]
         shard = self._shards[hash(key) & _MASK]
         old = shard.get(key)
-        if old is None or self._entries >= self._max_entries or self._bytes >= self._max_bytes:
-            return self._run_several(operation, now)
         script = operation.script
-        writes, reply = script.fold(
-            (old[0] if old[1] > now else None,), self._wall_us(), operation.args
-        )
+        state = old[0] if old is not None and old[1] > now else None
+        writes, reply = script.fold((state,), self._wall_us(), operation.args)
         if not writes:
             return reply
         write = writes[0]
-        if type(write) is tuple:
+        if type(write) is tuple and old is not None:
             state, ttl_us = write
             expires = now + ttl_us
             if old[1] <= expires <= old[3].due:
