@@ -63,7 +63,7 @@ moves = st.builds(
     st.integers(0, 4),
     st.integers(1, 30),
     st.integers(1, 3),
-    st.sampled_from([1, 400_000, 5_000_000]),
+    st.sampled_from([1, HALF, HALF, WINDOW, 5_000_000]),
     st.integers(0, 5),
 )
 histories = st.lists(moves, min_size=1, max_size=40)
