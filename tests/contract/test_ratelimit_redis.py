@@ -195,7 +195,9 @@ def test_leases_of_several_subjects_on_a_cluster(
     redis_cluster: ClusterGroup, namespace: str
 ) -> None:
     """Permits are taken over several slots as units are; none too many, and the next hits ask nobody."""
-    limiter = limiter_on(redis_cluster.url, namespace, *ADDRESS_AND_USER, lease=Lease(permits=2, ttl=60))
+    limiter = limiter_on(
+        redis_cluster.url, namespace, *ADDRESS_AND_USER, lease=Lease(permits=2, ttl=60)
+    )
     who = {"address": "192.0.2.1", "user": "ada"}
     assert [limiter.hit(who).source for _ in range(2)] == ["lease", "lease"]
     assert [limiter.hit(who).allowed for _ in range(3)] == [True, False, False]

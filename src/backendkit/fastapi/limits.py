@@ -18,9 +18,10 @@ from starlette.types import ASGIApp
 
 from backendkit.core import context
 from backendkit.core.errors import InvalidArgument
-from backendkit.http.limit_asgi import WORLD, AsgiLimits, AsgiVisit
+from backendkit.http.limit_asgi import WORLD, AsgiLimits
 from backendkit.http.limits import LimitRule, Tier, admit, rule_of, settle
 from backendkit.http.messages import KEY, Aftermath, encoded
+from backendkit.http.visits import AsgiVisit
 from backendkit.ratelimit import Decision, RateLimiter
 
 P = ParamSpec("P")

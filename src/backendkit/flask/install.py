@@ -22,6 +22,7 @@ from backendkit.http.limit_checks import check_chains
 from backendkit.http.wsgi import App as WsgiApp
 from backendkit.http.wsgi import Environ, StartResponse, WsgiFrame
 from backendkit.kit import Kit
+from backendkit.logging.configure import reattach
 from backendkit.settings import web_concurrency
 
 KEY = "backendkit"
@@ -79,9 +80,7 @@ class _Outermost:
 
     __slots__ = ("_app", "_frame", "_framed", "_settled", "_workers")
 
-    def __init__(
-        self, app: Flask, framed: Callable[[WsgiApp], WsgiFrame], *, workers: int
-    ) -> None:
+    def __init__(self, app: Flask, framed: Callable[[WsgiApp], WsgiFrame], *, workers: int) -> None:
         self._app = app
         self._workers = workers
         self._framed = framed
@@ -95,6 +94,7 @@ class _Outermost:
             chains = rules_of(self._app, self._app.wsgi_app, self._frame.app)
             check_chains(chains, workers=self._workers)
             self._settled = True
+            reattach()  # what ran before the first request, like migrations, may have reconfigured logging
             if self._app.wsgi_app is not self:
                 outer = cast("WsgiApp", self._app.wsgi_app)
                 self._app.wsgi_app = self._framed(outer)  # type: ignore[method-assign,assignment]  # as above

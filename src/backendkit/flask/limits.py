@@ -9,8 +9,9 @@ from typing import Any, ParamSpec, TypeVar
 from flask import Flask, Response, after_this_request, request
 
 from backendkit.core.flow import step
-from backendkit.http.limit_wsgi import WORLD, WsgiLimits, WsgiVisit
+from backendkit.http.limit_wsgi import WORLD, WsgiLimits
 from backendkit.http.limits import LimitRule, Tier, admit, rule_of, settle
+from backendkit.http.visits import WsgiVisit
 from backendkit.ratelimit import Decision, RateLimiter
 
 P = ParamSpec("P")

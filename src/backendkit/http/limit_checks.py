@@ -39,20 +39,14 @@ def check_chains(chains: Iterable[Sequence[LimitRule]], *, workers: int = 1) -> 
     checks.whole("workers", workers, least=1)
     stores: list[Store] = []
     for chain in chains:
-        rules = [rule for rule in chain if isinstance(rule.limiter, RateLimiter)]
-        for place, rule in enumerate(rules):
-            for other in rules[:place]:
+        limited = [(rule, rule.limiter) for rule in chain if isinstance(rule.limiter, RateLimiter)]
+        for place, (rule, limiter) in enumerate(limited):
+            for other, others in limited[:place]:
                 if _meet(rule, other):
-                    _check_pair(_limiter(rule), _limiter(other))
-            store = _limiter(rule).store
-            if all(store is not known for known in stores):
-                stores.append(store)
-                _check_store(store, workers)
-
-
-def _limiter(rule: LimitRule) -> RateLimiter:
-    assert isinstance(rule.limiter, RateLimiter)
-    return rule.limiter
+                    _check_pair(limiter, others)
+            if all(limiter.store is not known for known in stores):
+                stores.append(limiter.store)
+                _check_store(limiter.store, workers)
 
 
 def _meet(one: LimitRule, other: LimitRule) -> bool:
@@ -82,7 +76,8 @@ def _check_store(store: Store, workers: int) -> None:
         raise InvalidArgument("maxmemory-policy", "must not evict what counts usage", found, fix)
     if found.startswith("volatile-"):
         logger.warning(
-            "maxmemory-policy %s: usage has a time to live, and is forgotten when memory is short", found
+            "maxmemory-policy %s: usage has a time to live, and is forgotten when memory is short",
+            found,
         )
 
 

@@ -145,7 +145,9 @@ class Desk:
         check.remembers = bool(self.deny_us) and not check.plan.seats and self.lease is None
         if cost == 1 and isinstance(subjects, str) and not check.plan.seats:
             self._known[subjects] = check
-            if len(self._known) > MOST_KNOWN:  # one by one: clearing them all would stall a hit for milliseconds
+            if (
+                len(self._known) > MOST_KNOWN
+            ):  # one by one: clearing them all would stall a hit for milliseconds
                 self._known.popitem(last=False)
         return check
 

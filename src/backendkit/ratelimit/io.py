@@ -16,7 +16,6 @@ from backendkit.ratelimit.decision import Decision
 from backendkit.ratelimit.flows import Undo
 from backendkit.ratelimit.turns import Turn
 
-
 R = TypeVar("R")
 
 

@@ -232,9 +232,7 @@ def test_a_proxy_that_is_not_trusted_is_told_of_once(
         return len(caplog.records)
 
     def rule(**trust: Any) -> LimitRule:
-        return LimitRule(
-            limiter=RateLimiter(MemoryStore(), "50/minute"), key=by_address(**trust)
-        )
+        return LimitRule(limiter=RateLimiter(MemoryStore(), "50/minute"), key=by_address(**trust))
 
     seen = {header: "192.0.2.1"}
     assert asked(rule(), seen) == 1
