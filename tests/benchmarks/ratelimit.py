@@ -15,12 +15,12 @@ import redis
 from fastapi import FastAPI
 from flask import Flask
 
+from backendkit.core.clock import ManualClock
+from backendkit.core.store import StoreStats
 from backendkit.fastapi import AsgiLimits
 from backendkit.flask import WsgiLimits
 from backendkit.http import LimitRule
 from backendkit.ratelimit import Limit, RateLimiter
-from backendkit.core.clock import ManualClock
-from backendkit.core.store import StoreStats
 from backendkit.stores import MemoryStore, connect
 from tests.benchmarks.measure import duel, median_cost
 from tests.benchmarks.report import Row, write

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,9 +51,9 @@ def admitted(decisions: list[Decision]) -> int:
 
 
 @pytest.fixture
-def cluster(own_cluster: Callable[..., ClusterGroup]) -> Iterator[ClusterGroup]:
+def cluster(own_cluster: Callable[..., ClusterGroup]) -> ClusterGroup:
     """A cluster of this test's own."""
-    yield own_cluster(node_timeout_ms=30_000)
+    return own_cluster(node_timeout_ms=30_000)
 
 
 def test_a_slot_moves_while_it_is_limited(cluster: ClusterGroup) -> None:
@@ -143,7 +143,9 @@ def test_a_line_that_loses_replies_counts_nothing_twice(
         assert not limiter.cancel(taken)
     direct = made(single.url, Limit("x", 100, per=60))
     used = 100 - direct.peek("a").remaining
-    assert used in {5 * kept + 7 * hit + 11 * grant for kept in (0, 1) for hit in (0, 1) for grant in (0, 1)}
+    assert used in {
+        5 * kept + 7 * hit + 11 * grant for kept in (0, 1) for hit in (0, 1) for grant in (0, 1)
+    }
 
 
 def test_keys_of_any_shape_on_real_servers(

@@ -351,7 +351,7 @@ def test_headers_are_the_same_bytes_however_a_limit_is_put_on() -> None:
         for way in WAYS:
             clock = ManualClock()
             limits = [Limit("burst", "2/second"), Limit('da"ily\\', "5/day")]
-            rule = LimitRule(limiter=limiter(*limits, clock=clock), headers=style)  # type: ignore[arg-type]
+            rule = LimitRule(limiter=limiter(*limits, clock=clock), headers=style)
             app = driven(way, rule)
             lines = []
             for path in ("/plain", "/stream", "/plain", "/router/plain"):
