@@ -537,7 +537,7 @@ def test_giving_back_is_carried_through_a_cancelled_scope(clock: ManualClock) ->
     async def work() -> None:
         async with limiter.aio.reserve("a"):
             began.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     async def play() -> int:
         task = asyncio.create_task(work())

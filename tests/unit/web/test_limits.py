@@ -324,7 +324,7 @@ def test_a_client_that_hangs_up(begun: int | None, counts: int) -> None:
             await send({"type": "http.response.start", "status": begun, "headers": []})
             await send({"type": "http.response.body", "body": b"x", "more_body": True})
         arrived.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     whole = AsgiLimits(app, LimitRule(limiter=shared, failures_only=True))
 
