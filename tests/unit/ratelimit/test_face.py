@@ -550,3 +550,64 @@ def test_giving_back_is_carried_through_a_cancelled_scope(clock: ManualClock) ->
         return (await limiter.aio.peek("a")).remaining
 
     assert asyncio.run(play()) == 1
+
+
+def test_a_denial_is_not_remembered_for_longer_than_it_is_true(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """Where room comes before `deny_cache_max` is over, it is found at the very microsecond."""
+    limiter = RateLimiter(store, Limit("x", 1, per=0.5), deny_cache_max=1)
+    limiter.hit("a")
+    assert not limiter.hit("a").allowed
+    clock.advance(499_999)
+    assert limiter.hit("a").source == "remembered"
+    clock.advance(1)
+    assert limiter.hit("a").allowed
+
+
+def test_a_denials_time_runs_from_when_it_was_asked_for(clock: ManualClock) -> None:
+    """A reply that is long on its way tells of the past."""
+
+    class Distant(MemoryStore):
+        def run(self, operation: Operation[Any]) -> Any:
+            reply = super().run(operation)
+            self.clock.sleep(400_000)
+            return reply
+
+    limiter = RateLimiter(Distant(clock=clock), Limit("x", 1, per=0.5))
+    limiter.hit("a")
+    assert limiter.hit("a").retry_after == pytest.approx(0.1)
+    assert limiter.hit("a").allowed
+
+
+def test_of_two_remembered_denials_the_longer_is_told(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """And one remembered in other company is told alone."""
+    limits = [Limit("ip", "1/second", by="address"), Limit("user", "1/minute", by="user")]
+    limiter = RateLimiter(store, limits, deny_cache_max=60)
+    for who in ({"address": "a"}, {"user": "u"}):
+        limiter.hit(who)
+        assert not limiter.hit(who).allowed
+    before = store.count
+    denied = limiter.hit({"address": "a", "user": "u"})
+    assert (denied.source, denied.retry_after, denied.limit.name) == ("remembered", 60, "user")
+    assert [view.limit.name for view in denied.views] == ["user"]
+    assert store.count == before
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "lease"), [(Concurrency(), None), (SlidingLog(), Lease(permits=2))], ids=str
+)
+def test_seats_and_leases_are_asked_for_each_time(
+    store: CountingStore, algorithm: Any, lease: Lease | None
+) -> None:
+    """Somebody else gives back at any moment: such a denial is not remembered."""
+    here, there = (
+        RateLimiter(store, Limit("x", 2, per=60, algorithm=algorithm), lease=lease)
+        for _ in range(2)
+    )
+    taken = [there.hit("a"), there.hit("a")]
+    assert not here.hit("a").allowed
+    assert there.cancel(taken[0])
+    assert here.hit("a").allowed
