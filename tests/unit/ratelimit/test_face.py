@@ -611,3 +611,42 @@ def test_seats_and_leases_are_asked_for_each_time(
     assert not here.hit("a").allowed
     assert there.cancel(taken[0])
     assert here.hit("a").allowed
+
+
+def test_a_seat_is_its_owners(store: CountingStore, clock: ManualClock) -> None:
+    """Who comes back late does not give back the seat of who came after."""
+    limiter = RateLimiter(store, Limit("jobs", 1, per=30, algorithm=Concurrency()))
+    late = limiter.hit("a")
+    clock.advance(30 * US)
+    assert limiter.hit("a").allowed
+    assert not limiter.cancel(late)
+    assert limiter.peek("a").remaining == 0
+
+
+@colours
+def test_permits_end_with_their_time_and_with_a_reset(
+    store: CountingStore, clock: ManualClock, colour: Any
+) -> None:
+    """Until a microsecond before they are spent without asking."""
+    limiter = colour(
+        RateLimiter(store, Limit("x", "20/minute"), lease=Lease(permits=5, ttl=1), deny_cache_max=0)
+    )
+    limiter.hit("a")
+    clock.advance(US - 1)
+    asked = store.count
+    limiter.hit("a")
+    assert store.count == asked
+    clock.advance(1)
+    limiter.hit("a")
+    assert store.count == asked + 1
+    limiter.reset("a")
+    asked = store.count
+    assert limiter.hit("a").remaining == 15
+    assert store.count == asked + 1
+
+
+@colours
+def test_looking_grants_nothing(store: CountingStore, colour: Any) -> None:
+    """And leaves nothing to give back."""
+    looked = colour(RateLimiter(store, "5/minute")).peek("a", cost=2)
+    assert (looked.allowed, looked.granted, looked.receipt) == (True, 0, None)
