@@ -650,3 +650,18 @@ def test_looking_grants_nothing(store: CountingStore, colour: Any) -> None:
     """And leaves nothing to give back."""
     looked = colour(RateLimiter(store, "5/minute")).peek("a", cost=2)
     assert (looked.allowed, looked.granted, looked.receipt) == (True, 0, None)
+
+
+def test_permits_of_a_fixed_window_end_with_it(store: CountingStore, clock: ManualClock) -> None:
+    """Spent later they would count in a window that never saw them."""
+    limit = Limit("x", 10, per=60, algorithm=FixedWindow())
+    limiter = RateLimiter(store, limit, lease=Lease(permits=5, ttl=600), deny_cache_max=0)
+    rest_us = 60 * US - clock.wall_us() % (60 * US)
+    limiter.hit("a")
+    clock.advance(rest_us - 1)
+    asked = store.count
+    limiter.hit("a")
+    assert store.count == asked
+    clock.advance(1)
+    limiter.hit("a")
+    assert store.count == asked + 1
