@@ -179,7 +179,8 @@ def _closing(lifespan: Any, kit: Kit) -> Any:
     async def closing(app: Any) -> AsyncGenerator[Any]:
         chains = rules_of(app, app.middleware_stack)
         workers = max(kit.settings.ratelimit.nodes, web_concurrency())
-        await asyncio.to_thread(check_chains, chains, workers=workers)
+        if any(chains):
+            await asyncio.to_thread(check_chains, chains, workers=workers)  # it may ask Redis
         undo = drain_on_sigterm(kit.health, pause=kit.settings.http.drain)
         try:
             async with lifespan(app) as state:
