@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import Self
 
 from backendkit.kit import Kit
+from backendkit.passwords import PasswordPolicy
+from backendkit.ratelimit import Limit
+from backendkit.tokens import ApiKeys, Grants, SecondFactor, Tokens
 from examples.accounts.domain.accounts import Accounts
+from examples.accounts.domain.logins import Logins, Proofs
 from examples.accounts.domain.scoring import Scoring
 from examples.accounts.limits import Limits
 from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
+from examples.accounts.storage.factors import SqlApiKeys, SqlFactors
+from examples.accounts.upstream.mail import FileMail
 from examples.accounts.upstream.scores import HttpScores
 
 
@@ -27,6 +33,10 @@ class Services:
         scores: the service that keeps scores.
         scoring: how users stand with it.
         limits: what is let through.
+        tokens: who is logged in.
+        logins: how they prove it.
+        keys: how machines do.
+        key_rows: where their keys are kept.
     """
 
     kit: Kit
@@ -35,6 +45,10 @@ class Services:
     scores: HttpScores
     scoring: Scoring
     limits: Limits
+    tokens: Tokens
+    logins: Logins
+    keys: ApiKeys
+    key_rows: SqlApiKeys
 
     @classmethod
     def from_env(cls) -> Self:
@@ -48,6 +62,21 @@ class Services:
         kit.health.add("database", storage.ping)
         accounts, scores = Accounts(storage), HttpScores(settings.scores_url)
         scoring = Scoring(accounts, scores)
+
+        def grants(subject: str) -> Grants | None:
+            return logins.grants(subject)
+
+        tokens = kit.tokens(loader=grants)
+        proofs = Proofs(
+            hasher=kit.passwords(),
+            policy=PasswordPolicy(),
+            tokens=tokens,
+            resets=kit.one_time("password-reset"),
+            factors=SecondFactor(SqlFactors(storage.engine), issuer="Accounts", clock=kit.clock),
+            attempts=kit.limiter(Limit("attempts", "20/minute"), name="attempts"),
+        )
+        logins = Logins(storage, accounts, proofs, FileMail(settings.mail_folder))
+        key_rows = SqlApiKeys(storage.engine)
         return cls(
             kit=kit,
             storage=storage,
@@ -55,6 +84,10 @@ class Services:
             scores=scores,
             scoring=scoring,
             limits=Limits.of(kit),
+            tokens=tokens,
+            logins=logins,
+            keys=ApiKeys(key_rows, prefix="acc", clock=kit.clock),
+            key_rows=key_rows,
         )
 
     def close(self) -> None:

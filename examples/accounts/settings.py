@@ -11,9 +11,11 @@ class Settings(BaseSettings):
         database_url: where accounts are kept, in SQLAlchemy's notation. May hold a password, so it has no place
             in a repr.
         scores_url: the service that keeps the scores.
+        mail_folder: where mails are written to; None: nowhere.
     """
 
     model_config = SettingsConfigDict(env_prefix="ACCOUNTS_", env_file=".env", extra="ignore")
 
     database_url: str = Field(default="sqlite:///accounts.sqlite3", repr=False)
     scores_url: str = "http://127.0.0.1:9"
+    mail_folder: str | None = None
