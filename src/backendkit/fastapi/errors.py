@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from backendkit.core import context
 from backendkit.errors import (
@@ -47,6 +48,7 @@ def learn(errors: Errors) -> None:
     errors.map(RequestValidationError, _from_validation, replace=False)
     errors.map(WebSocketRequestValidationError, _from_validation, replace=False)
     errors.map(ClientDisconnect, ClientDisconnected, replace=False)
+    errors.map(WebSocketDisconnect, ClientDisconnected, replace=False)
 
 
 class Handlers:
