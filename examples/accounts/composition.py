@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from backendkit.kit import Kit
-from backendkit.passwords import PasswordPolicy
+from backendkit.passwords import OWASP, PasswordHasher, PasswordPolicy
 from backendkit.ratelimit import Limit
 from backendkit.tokens import ApiKeys, Grants, SecondFactor, Tokens
 from examples.accounts.domain.accounts import Accounts
+from examples.accounts.domain.door import Door
 from examples.accounts.domain.logins import Logins, Proofs
 from examples.accounts.domain.scoring import Scoring
 from examples.accounts.limits import Limits
@@ -37,6 +38,7 @@ class Services:
         logins: how they prove it.
         keys: how machines do.
         key_rows: where their keys are kept.
+        door: where operators log in.
     """
 
     kit: Kit
@@ -49,6 +51,7 @@ class Services:
     logins: Logins
     keys: ApiKeys
     key_rows: SqlApiKeys
+    door: Door
 
     @classmethod
     def from_env(cls) -> Self:
@@ -73,21 +76,23 @@ class Services:
             tokens=tokens,
             resets=kit.one_time("password-reset"),
             factors=SecondFactor(SqlFactors(storage.engine), issuer="Accounts", clock=kit.clock),
-            attempts=kit.limiter(Limit("attempts", "20/minute"), name="attempts"),
+            attempts=kit.limiter(Limit("attempts", "10/minute"), name="attempts"),
         )
         logins = Logins(storage, accounts, proofs, FileMail(settings.mail_folder))
         key_rows = SqlApiKeys(storage.engine)
+        limits = Limits.of(kit)
         return cls(
             kit=kit,
             storage=storage,
             accounts=accounts,
             scores=scores,
             scoring=scoring,
-            limits=Limits.of(kit),
             tokens=tokens,
             logins=logins,
             keys=ApiKeys(key_rows, prefix="acc", clock=kit.clock),
             key_rows=key_rows,
+            limits=limits,
+            door=Door(PasswordHasher(OWASP), settings.operators, limits.logins),
         )
 
     def close(self) -> None:

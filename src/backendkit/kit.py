@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backendkit.ratelimit import RateLimiter
     from backendkit.ratelimit.face import Limits
     from backendkit.tokens import OneTime, Tokens
-    from backendkit.tokens.flow import Loader
+    from backendkit.tokens.state import Loader
 
 
 class Kit:

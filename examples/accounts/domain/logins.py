@@ -6,7 +6,6 @@ The library computes and checks; what is kept, and who may do what, is decided h
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backendkit.errors import RateLimited
 from backendkit.http.login import Identity, Login, SecondFactorRequired
 from backendkit.passwords import PasswordHasher, PasswordPolicy
 from backendkit.ratelimit import RateLimiter
@@ -64,26 +63,12 @@ class Logins:
             SecondFactorRequired: the password is right, and a code is needed.
         """
         address = login.username.strip().lower()[:300]
-        if not self._by.attempts.hit(address).allowed:
-            raise RateLimited
-        with self._storage.unit() as unit:
-            found = unit.credentials.of(address)
-        result = self._by.hasher.verify(found.hashed if found else None, login.password)
-        if found is None or not result.ok:
-            return None
-        subject, methods = str(found.user_id), ["pwd"]
-        if self._by.factors.is_enrolled(subject):
-            if login.code is None:
-                raise SecondFactorRequired
-            if not self._by.factors.verify(subject, login.code) and not self._by.factors.recover(
-                subject, login.code
-            ):
-                return None
-            methods.append("otp")
-        if result.new_hash is not None:
-            with self._storage.unit() as unit:
-                unit.credentials.put(found.user_id, result.new_hash)
-        return Identity(subject=subject, roles=found.roles, methods=methods)
+        # Failures alone count, and take their place before they are known: guesses at once get no further.
+        with self._by.attempts.reserve(address) as attempt:
+            who = self._proved(address, login)
+            if who is None:
+                attempt.commit()
+            return who
 
     def grants(self, subject: str) -> Grants | None:
         """Read what a user may do now, at each refresh; None: there is no such user any more."""
@@ -147,6 +132,27 @@ class Logins:
         with self._storage.unit() as unit:
             found = unit.credentials.get(user_id)
         return () if found is None else found.roles
+
+    def _proved(self, address: str, login: Login) -> Identity | None:
+        with self._storage.unit() as unit:
+            found = unit.credentials.of(address)
+        result = self._by.hasher.verify(found.hashed if found else None, login.password)
+        if found is None or not result.ok:
+            return None
+        subject, factors = str(found.user_id), self._by.factors
+        enrolled = factors.is_enrolled(subject)
+        if enrolled and login.code is None:
+            raise SecondFactorRequired
+        if enrolled and not (
+            factors.verify(subject, login.code or "") or factors.recover(subject, login.code or "")
+        ):
+            return None
+        if result.new_hash is not None:
+            with self._storage.unit() as unit:
+                unit.credentials.put(found.user_id, result.new_hash)
+        return Identity(
+            subject=subject, roles=found.roles, methods=["pwd", "otp"] if enrolled else ["pwd"]
+        )
 
     def _set(self, user: User, password: str) -> None:
         self._by.policy.require(password, context=[user.email, user.name, "accounts"])

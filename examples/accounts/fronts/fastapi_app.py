@@ -10,6 +10,7 @@ from backendkit.fastapi import AsgiLimits
 from backendkit.fastapi.sessions import jwks_router, session_router
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.fastapi_routes.door import door_router
 from examples.accounts.fronts.fastapi_routes.logins import logins_router
 from examples.accounts.fronts.fastapi_routes.scores import scores_router
 from examples.accounts.fronts.fastapi_routes.users import users_router
@@ -41,4 +42,5 @@ def create_app(services: Services | None = None) -> FastAPI:
     app.include_router(session_router(parts.tokens, parts.logins.authenticate))
     app.include_router(jwks_router(parts.tokens.keys))
     app.include_router(logins_router(parts))
+    app.include_router(door_router(parts.door))
     return app

@@ -6,6 +6,7 @@ import backendkit.flask
 from backendkit.flask.sessions import jwks_blueprint, session_blueprint
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.flask_routes.door import door_blueprint
 from examples.accounts.fronts.flask_routes.logins import logins_blueprint
 from examples.accounts.fronts.flask_routes.scores import scores_blueprint
 from examples.accounts.fronts.flask_routes.users import users_blueprint
@@ -29,4 +30,5 @@ def create_app(services: Services | None = None) -> Flask:
     app.register_blueprint(session_blueprint(parts.tokens, parts.logins.authenticate))
     app.register_blueprint(jwks_blueprint(parts.tokens.keys))
     app.register_blueprint(logins_blueprint(parts))
+    app.register_blueprint(door_blueprint(parts.door))
     return app

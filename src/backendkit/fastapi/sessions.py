@@ -23,7 +23,7 @@ from backendkit.core.flow import step
 from backendkit.errors import PayloadTooLarge
 from backendkit.fastapi.tokens import SCHEME
 from backendkit.http.client import ClientAddress
-from backendkit.http.jwks import MEDIA_TYPE, PATH, JwksPage
+from backendkit.http.jwks import PATH, JwksPage
 from backendkit.http.login import Authenticate, LoginRefused
 from backendkit.http.messages import encoded
 from backendkit.http.openapi import raises
@@ -81,7 +81,13 @@ def jwks_router(keys: KeyRing, *, path: str = PATH, max_age: int = 3_600) -> API
     page = JwksPage(keys, max_age=max_age)
     router = APIRouter(tags=["keys"])
 
-    @router.get(path, responses={200: {"content": {MEDIA_TYPE: {}}}, 304: {"description": "Kept"}})
+    @router.get(
+        path,
+        responses={
+            200: {"content": {"application/jwk-set+json": {}}},
+            304: {"description": "Kept"},
+        },
+    )
     async def jwks(request: Request) -> Response:
         """Return the public keys."""
         return _response(page.answer(AsgiVisit(request.scope).lines("if-none-match")))

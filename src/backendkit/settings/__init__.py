@@ -43,6 +43,15 @@ SECRETS_DIR = "BACKENDKIT_SECRETS_DIR"
 """The variable that names the directory of secret files, like `/run/secrets`."""
 
 
+def web_concurrency() -> int:
+    """Return how many worker processes the environment tells servers to start, by the variable that uvicorn and gunicorn read.
+
+    1 where it is not set, or says nothing that they would take.
+    """
+    told = os.environ.get("WEB_CONCURRENCY", "")
+    return max(1, int(told)) if told.isdecimal() else 1
+
+
 class SecretUrl(Secret[str]):
     """A URL whose user, password and query values show only through `get_secret_value()`."""
 

@@ -404,7 +404,7 @@ def test_keys_that_have_ended_leave_the_page_and_secrets_never_enter_it() -> Non
     with pytest.raises(ValueError, match="must be asymmetric"):
         JwksPage(KeyRing.generate("HS256"))
     with pytest.raises(ValueError, match="max_age"):
-        JwksPage(ring, max_age=3_901)
+        JwksPage(ring, max_age=3_601)
 
 
 def test_what_cannot_work_is_refused_when_it_is_mounted() -> None:
