@@ -37,6 +37,9 @@ CSRF_HEADER = "X-CSRF-Token"
 
 LONGEST_CSRF = 128
 
+LARGEST_COOKIE = 4_096
+"""Characters of name and value; browsers drop what is longer, and say nothing (RFC 6265bis section 5.6)."""
+
 
 class Incoming(Protocol):
     """A request, as guards and flows see it; `http.visits` makes it of a scope or an environ."""
@@ -128,6 +131,9 @@ class CookiePolicy:
         ]
 
     def _line(self, name: str, value: str, age: int, path: str, *, script: bool = False) -> str:
+        if len(name) + len(value) > LARGEST_COOKIE:
+            fix = "give tokens fewer claims, or hand them out in bodies."
+            raise InvalidArgument("claims", "make a cookie that browsers drop", len(value), fix)
         parts = [f"{name}={value}", f"Max-Age={age}", f"Path={path}", f"SameSite={self.same_site}"]
         parts += [] if self.insecure else ["Secure"]
         parts += [] if script else ["HttpOnly"]

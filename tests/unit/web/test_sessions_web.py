@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -47,6 +48,14 @@ async def known_async(login: Login) -> Identity | None:
     """Know the same."""
     await asyncio.sleep(0)
     return known(login)
+
+
+class KnownAsync:
+    """The same as an object."""
+
+    async def __call__(self, login: Login) -> Identity | None:
+        """Know the same."""
+        return known(login)
 
 
 class Scene:
@@ -111,7 +120,12 @@ def on_flask(tokens: Tokens, cookies: CookiePolicy | None) -> httpx.Client:
     return httpx.Client(transport=httpx.WSGITransport(app), base_url=BASE)
 
 
-MAKERS = {"fastapi": on_fastapi(known_async), "threads": on_fastapi(known), "flask": on_flask}
+MAKERS = {
+    "fastapi": on_fastapi(known_async),
+    "object": on_fastapi(KnownAsync()),
+    "threads": on_fastapi(known),
+    "flask": on_flask,
+}
 
 
 @pytest.fixture(params=MAKERS)
@@ -417,6 +431,8 @@ def test_what_cannot_work_is_refused_when_it_is_mounted() -> None:
         session_router(tokens, known, cookies=COOKIES, prefix="/api/auth")
     with pytest.raises(ValueError, match="must be a def"):
         session_blueprint(tokens, known_async)
+    with pytest.raises(ValueError, match="must be a def"):
+        session_blueprint(tokens, KnownAsync())
     assert SessionFlows(tokens, prefix="/v1/auth").prefix == "/v1/auth"
 
 
@@ -447,3 +463,12 @@ def test_reprs_show_no_secret() -> None:
         Call(None, b"s3cret"),  # type: ignore[arg-type]
     ]  # fmt: skip
     assert "s3cret" not in repr(things)
+
+
+def test_a_cookie_that_browsers_would_drop_is_refused() -> None:
+    """Rather than a login that looks as if it had worked."""
+    tokens = Scene(on_flask, None).tokens
+    pair = tokens.issue("u", claims={"x": "y" * 2_000})
+    assert len(COOKIES.set(pair, "c")) == 3
+    with pytest.raises(ValueError, match="browsers drop"):
+        COOKIES.set(replace(pair, access_token="x" * 4_090), "c")
