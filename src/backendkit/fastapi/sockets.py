@@ -127,10 +127,8 @@ class SocketGuard:
         self, websocket: WebSocket, principal: Principal, expired: asyncio.Event
     ) -> None:
         """Close the socket when its token expires; a handler that waits for a message hears that it has closed."""
-        clock, ends = self._tokens.clock, principal.expires_at
-        if ends == float("inf"):
-            return
-        await clock.sleep_async(int(ends * SECOND_US) - clock.wall_us())
+        clock = self._tokens.clock
+        await clock.sleep_async(int(principal.expires_at * SECOND_US) - clock.wall_us())
         expired.set()
         try:
             await websocket.close(UNAUTHORIZED, "TOKEN_EXPIRED")

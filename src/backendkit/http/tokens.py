@@ -19,6 +19,7 @@ from backendkit.core.errors import InvalidArgument
 from backendkit.tokens import (
     CsrfRefused,
     InvalidToken,
+    Key,
     NotAuthenticated,
     Principal,
     SecretRing,
@@ -188,13 +189,13 @@ def csrf_token(secret: SecretRing, session_id: str) -> str:
     """Return a new CSRF token of a session: a nonce, and its signature with the session."""
     key = secret.active("csrf")
     nonce = secrets.token_urlsafe(16)
-    return f"{nonce}.{_signature(secret, key.kid, session_id, nonce)}"
+    return f"{nonce}.{_signature(key, session_id, nonce)}"
 
 
 def renewed_csrf(secret: SecretRing, session_id: str, token: str) -> str:
     """Return a checked CSRF token for longer: the same, for another tab may have read it, unless its secret is old."""
     nonce, _, signature = token.partition(".")
-    if hmac.compare_digest(_signature(secret, secret.active_id, session_id, nonce), signature):
+    if hmac.compare_digest(_signature(secret.active("csrf"), session_id, nonce), signature):
         return token
     return csrf_token(secret, session_id)
 
@@ -212,10 +213,8 @@ def check_csrf(
     if not hmac.compare_digest(header.encode(), in_cookie.encode()):
         raise CsrfRefused("double submit")
     nonce, _, signature = header.partition(".")
-    for kid in secret.ids:
-        if hmac.compare_digest(
-            _signature(secret, kid, session_id, nonce).encode(), signature.encode()
-        ):
+    for key in secret.keys("csrf").keys:
+        if hmac.compare_digest(_signature(key, session_id, nonce).encode(), signature.encode()):
             return
     raise CsrfRefused("signature")
 
@@ -316,8 +315,5 @@ class Gate:
         return principal
 
 
-def _signature(secret: SecretRing, kid: str, session_id: str, nonce: str) -> str:
-    key = secret.keys("csrf").get(kid)
-    if key is None:
-        raise CsrfRefused("secret")
+def _signature(key: Key, session_id: str, nonce: str) -> str:
     return encode(key.sign(f"{session_id}.{nonce}".encode("utf-8", "surrogatepass"))).decode()

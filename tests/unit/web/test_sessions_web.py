@@ -14,8 +14,10 @@ from flask import Flask
 
 from backendkit.core.clock import ManualClock
 from backendkit.fastapi import install as install_fastapi
+from backendkit.fastapi.limits import RateLimit
 from backendkit.fastapi.sessions import jwks_router, session_router
 from backendkit.flask import install as install_flask
+from backendkit.flask.limits import limited
 from backendkit.flask.sessions import jwks_blueprint, session_blueprint
 from backendkit.http.client import ClientAddress
 from backendkit.http.jwks import JwksPage
@@ -23,6 +25,7 @@ from backendkit.http.login import Identity, Login, LoginBody, RefreshBody, Secon
 from backendkit.http.sessions import Answer, Call, SessionFlows
 from backendkit.http.tokens import CookiePolicy, Credential, csrf_token
 from backendkit.kit import Kit
+from backendkit.ratelimit import Limit
 from backendkit.stores import MemoryStore
 from backendkit.testing import FaultyStore
 from backendkit.testing.faults import UNAVAILABLE
@@ -472,3 +475,22 @@ def test_a_cookie_that_browsers_would_drop_is_refused() -> None:
     assert len(COOKIES.set(pair, "c")) == 3
     with pytest.raises(ValueError, match="browsers drop"):
         COOKIES.set(replace(pair, access_token="x" * 4_090), "c")
+
+
+def test_the_login_alone_can_be_limited() -> None:
+    """By a dependency, or by a decorator: whatever the framework takes."""
+    tokens = Scene(on_flask, None).tokens
+    app, web = FastAPI(), Flask(__name__)
+    kit = Kit()
+    one, other = (kit.limiter(Limit("logins", "1/hour"), name=name) for name in ("one", "other"))
+    install_fastapi(app, kit)
+    install_flask(web, Kit())
+    app.include_router(session_router(tokens, known, login=[RateLimit(one)]))
+    web.register_blueprint(session_blueprint(tokens, known, login=limited(other)))
+    transports: list[httpx.BaseTransport] = [_Loop(app), httpx.WSGITransport(web)]
+    for transport in transports:
+        with httpx.Client(transport=transport, base_url=BASE) as client:
+            pair = client.post("/auth/login", json=LOGIN).json()
+            assert client.post("/auth/login", json=LOGIN).status_code == 429
+            sent = {"refresh_token": pair["refresh_token"]}
+            assert client.post("/auth/refresh", json=sent).status_code == 200

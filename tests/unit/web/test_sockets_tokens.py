@@ -59,6 +59,10 @@ class Scene:
                 self.ended.append(error)
                 raise
 
+        @app.websocket("/faulty")
+        async def faulty(_: Annotated[Principal, Depends(guard)]) -> None:
+            raise RuntimeError("a mistake of the handler's own")
+
         self.client = AsgiClient(app)
 
     def play(self, part: Callable[["Scene"], Awaitable[None]]) -> None:
@@ -181,3 +185,17 @@ def test_a_socket_ends_with_its_token(caplog: pytest.LogCaptureFixture) -> None:
         assert "unhandled" not in caplog.text
 
     Scene(ManualClock()).play(part)
+
+
+def test_a_mistake_of_a_handler_stays_one(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not taken for the end of a token."""
+
+    async def part(scene: Scene) -> None:
+        headers = {"Authorization": f"Bearer {scene.tokens.issue('ada').access_token}"}
+        async with scene.client.websocket("/faulty", headers=headers) as socket:
+            with pytest.raises(SocketClosed) as closed:
+                await socket.receive()
+            assert closed.value.code == 1011
+        assert "a mistake of the handler's own" in caplog.text
+
+    Scene(SystemClock()).play(part)
