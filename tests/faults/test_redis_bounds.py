@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,7 @@ from backendkit.stores import Guarded, connect
 from backendkit.stores.redis import RedisStore
 from backendkit.stores.redis.shared import CHUNK
 from backendkit.stores.redis.wire import Packer
+from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
 from tests.ground.loops import in_threads
 from tests.ground.proxy import FaultProxy
@@ -107,6 +110,57 @@ def test_a_batch_of_unknown_scripts_goes_twice_not_each_by_itself(
         for name, line in redis.server.info("commandstats").items()
     }
     assert (calls["cmdstat_eval"], calls["cmdstat_evalsha"]) == (2, 40 + 38)
+    store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_batch_waits_once_for_all_nodes(
+    colour: str, own_cluster: Callable[..., ClusterGroup]
+) -> None:
+    """Each is sent its share before the first is waited for: what hangs on two costs one timeout."""
+    cluster = own_cluster(node_timeout_ms=60_000)
+    masters = cluster.masters()
+    keys = [f"{{{cluster.tag_on(node)}}}".encode() for node in masters]
+    store = bare(cluster.url, timeout=1.0, connect_timeout=1.0)
+    many = store.run_many if colour == "sync" else lambda o: asyncio.run(store.aio.run_many(o))
+    operations = [Operation(ONE, (keys[n % 3],), (), read=list) for n in range(9)]
+    assert [outcome.unwrap() for outcome in many(operations)] == [[1]] * 9
+    with masters[0].paused(), masters[1].paused():
+        begun = time.monotonic()
+        outcomes = many(operations)
+        spent = time.monotonic() - begun
+    failed = [isinstance(outcome, Error) for outcome in outcomes]
+    assert failed == [True, True, False] * 3
+    assert 1.0 <= spent < 1.9
+    store.close()
+
+
+def test_an_interrupt_within_a_batch_leaves_no_connection_out_of_step(
+    own_cluster: Callable[..., ClusterGroup],
+) -> None:
+    """What was sent to other nodes is not received any more: their connections are closed."""
+    cluster = own_cluster(node_timeout_ms=60_000)
+    masters = cluster.masters()
+    keys = [f"{{{cluster.tag_on(node)}}}".encode() for node in masters]
+    store = bare(cluster.url, timeout=20.0, connect_timeout=20.0)
+    operations = [Operation(ONE, (key,), (), read=list) for key in keys]
+    store.run_many(operations)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    me = threading.main_thread().ident
+    try:
+        with masters[0].paused():
+            threading.Timer(0.2, signal.pthread_kill, (me, signal.SIGUSR1)).start()
+            with pytest.raises(KeyboardInterrupt):
+                store.run_many(operations)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert store.stats().connections == 0
+    twos = [Operation(TWO, (key,), (), read=list) for key in keys]
+    assert [outcome.unwrap() for outcome in store.run_many(twos)] == [[2]] * 3
     store.close()
 
 

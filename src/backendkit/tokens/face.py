@@ -76,6 +76,11 @@ class Tokens:
         return self._aio
 
     @property
+    def clock(self) -> Clock:
+        """Dates access tokens."""
+        return self._core.clock
+
+    @property
     def hooks(self) -> Hooks:
         """Who is told of events."""
         return self._core.hooks
@@ -143,6 +148,14 @@ class Tokens:
     def peek(self, token: str | bytes) -> Principal:
         """Return who an access token speaks for without asking whether it was revoked; no round trip."""
         return Principal(self._core.check(self._core.access, token, "access"))
+
+    def peek_refresh(self, token: str | bytes) -> Principal:
+        """Return whose session a refresh token is of, spent, over or not: its signature alone counts; no round trip.
+
+        Raises:
+            InvalidToken: 401: not one of ours.
+        """
+        return Principal(self._core.check(self._core.refresh, token, "refresh"))
 
     def refresh(
         self, token: str | bytes, *, client: Client | None = None, bind: str | None = None
