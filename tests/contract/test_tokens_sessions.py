@@ -451,8 +451,8 @@ class Rewound:
         self._store, self._key, self._server = store, key, server
         if server is None:
             shard: Any = store._shards[hash(key) & 255]  # type: ignore[attr-defined]
-            state, expires, size = shard[key]
-            self._copy: Any = (dict(state), expires, size)
+            state, *rest = shard[key]
+            self._copy: Any = (dict(state), *rest)
         else:
             self._copy = server.command("DUMP", key)
 
