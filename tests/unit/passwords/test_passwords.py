@@ -465,9 +465,24 @@ def test_over_the_bound_callers_are_turned_away_at_once() -> None:
     own.close()
 
 
+def test_without_a_queue_there_is_still_the_room_that_is_free() -> None:
+    """`max_pending=0` turns away who would have to wait, and nobody else."""
+    own = hasher(workers=1, max_pending=0)
+    stored = own.hash(CANARY)
+
+    async def one_and_another() -> None:
+        assert (await own.aio.verify(stored, CANARY)).ok
+        async with busy(own):
+            with pytest.raises(Overloaded):
+                await own.aio.verify(stored, CANARY)
+
+    asyncio.run(one_and_another())
+    own.close()
+
+
 def test_who_cancels_frees_the_place_and_is_not_hashed_for() -> None:
     """Clients that have gone cost nothing."""
-    own = hasher(workers=1, max_pending=3, queue_timeout=60)
+    own = hasher(workers=1, memory_mib=64, max_pending=3, queue_timeout=60)
     stored = own.hash(CANARY)
     told: list[Any] = []
     own.hooks.add(told.append, events.PasswordVerified)
@@ -530,6 +545,17 @@ def test_memory_is_weighed() -> None:
     asyncio.run(several())
     assert most == 1
     own.close()
+
+
+def test_each_verification_counts_at_least_the_policys_share() -> None:
+    """A cheap row may be upgraded with the policy's memory; a dear one takes what it says."""
+    cheap, dear = (
+        hasher(SMALL).hash(CANARY),
+        hasher(Profile(memory_kib=512, iterations=1)).hash(CANARY),
+    )
+    own = hasher(Profile(memory_kib=128, iterations=1))
+    assert [own.prepare(row, CANARY).memory_kib for row in (cheap, dear)] == [128, 512]
+    assert own.prepare(made_by_others(b"x")["django pbkdf2_sha256"], CANARY).memory_kib == 128
 
 
 def test_a_forked_worker_hashes() -> None:
