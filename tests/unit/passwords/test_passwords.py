@@ -34,6 +34,7 @@ from backendkit.passwords import (
 from backendkit.passwords.breach import count_in, digits_of
 from backendkit.passwords.hasher import Attempt
 from backendkit.passwords.stored import Refused, read
+from backendkit.passwords.text import candidates
 from tests.ground.loops import StallMeter, in_fork, in_threads
 
 SMALL = Profile(memory_kib=64, iterations=1)
@@ -180,6 +181,7 @@ def test_a_bcrypt_row_is_checked_with_the_72_bytes_its_maker_used() -> None:
         "scrypt:1000:8:1$salt$" + "0" * 64, "$scrypt$ln=31,r=8,p=1$c2FsdA$" + "A" * 43,
         "$6$rounds=999999999$saltsalt$" + "." * 86, "x" * 10_000_000, "", "plain", "$argon2id$", "\u00e4",
         "$1$saltsalt$" + "." * 22, "$argon2id$v=19$m=8,t=0,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
+        "$argon2id$v=19$m=" + "9" * 5_000 + ",t=3,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
         "$bk-fast-for-tests$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
         "$bk1$k=a$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
     ],
@@ -233,6 +235,17 @@ def test_lone_surrogates_are_refused_and_never_match() -> None:
     with pytest.raises(PasswordRefused):
         own.hash("\ud800")
     assert not own.verify(own.hash("?"), "\ud800").ok
+
+
+def test_new_hashes_are_made_of_the_nfc_form() -> None:
+    """Not only found by it: another library that normalises verifies them, too."""
+    decomposed, composed = "cafe\u0301 au lait", "caf\u00e9 au lait"
+    stored = hasher().hash(decomposed)
+    assert read(stored, SMALL).check(composed.encode())
+    assert not read(stored, SMALL).check(decomposed.encode())
+    assert list(candidates(decomposed, own=True)) == [composed.encode(), decomposed.encode()]
+    assert list(candidates(decomposed, own=False)) == [decomposed.encode(), composed.encode()]
+    assert list(candidates(composed, own=False)) == [composed.encode()]
 
 
 def test_rows_of_others_are_tried_as_given_first_then_normalised() -> None:
