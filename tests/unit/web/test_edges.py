@@ -1,20 +1,26 @@
 """Applications that keep to the protocols just barely, or not at all: still one answer, one id, one record."""
 
 import asyncio
+import io
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+import logging
+import logging.config
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import flask
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket, WebSocketDisconnect
 from starlette.responses import Response
 
 import backendkit.fastapi
+import backendkit.flask
 from backendkit.core import context
 from backendkit.errors import Errors
 from backendkit.http import AsgiFrame, Layers, WsgiFrame
 from backendkit.http.messages import Aftermath
+from backendkit.logging import configure_logging
 from tests.unit.web.apps import ID, new_kit
 from tests.unit.web.drivers import Asgi, Wsgi, caught_reports
 from tests.unit.web.test_fastapi import socket_messages
@@ -271,6 +277,64 @@ def test_a_server_that_says_there_is_nobody_to_send_to_is_believed() -> None:
         scope = {"type": "websocket", "path": "/", "headers": []}
         asyncio.run(AsgiFrame(app, Errors())(scope, receive, send))
     assert reports == []
+
+
+# Logging that others have reconfigured
+
+
+@pytest.fixture
+def migrated() -> Iterator[Callable[[], None]]:
+    """Return what does to logging what a migration does to it; undone after the test."""
+    known = [
+        one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)
+    ]
+    before = [(one, one.disabled) for one in known]
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield lambda: logging.config.dictConfig({"version": 1, "root": {"handlers": []}})
+    for one, disabled in before:
+        one.disabled = disabled
+    logging.root.handlers, logging.root.level = handlers, level
+
+
+@pytest.mark.parametrize("framework", ["fastapi", "flask"])
+def test_a_migration_at_start_does_not_silence_what_follows(
+    framework: str, migrated: Callable[[], None]
+) -> None:
+    """Neither access lines nor the application's records."""
+    out = io.StringIO()
+    app: Any = (
+        FastAPI(lifespan=_migrating(migrated)) if framework == "fastapi" else flask.Flask("x")
+    )
+    install: Any = backendkit.fastapi if framework == "fastapi" else backendkit.flask
+
+    @app.get("/x")
+    def view() -> Any:
+        logging.getLogger("shop.seats").info("taken")
+        return {}
+
+    with configure_logging(stream=out):
+        install.install(app, new_kit())
+        if framework == "fastapi":
+            asyncio.run(_live(app))
+        else:
+            migrated()
+        (Asgi(app) if framework == "fastapi" else Wsgi(app)).get("/x")
+    events = [json.loads(line)["event"] for line in out.getvalue().splitlines()]
+    assert events[-2:] == ["taken", "request"]
+
+
+def _migrating(migrate: Callable[[], None]) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncGenerator[None]:
+        migrate()
+        yield
+
+    return lifespan
+
+
+async def _live(app: FastAPI) -> None:
+    async with app.router.lifespan_context(app):
+        pass
 
 
 # WSGI
