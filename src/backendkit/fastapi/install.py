@@ -14,6 +14,7 @@ wraps `build_middleware_stack` as well (OpenTelemetry's does) finds, or leaves, 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,14 +29,17 @@ from starlette.types import ASGIApp
 
 from backendkit.core.errors import InvalidArgument
 from backendkit.fastapi.errors import Handlers, learn
+from backendkit.fastapi.limits import rules_of
 from backendkit.fastapi.openapi import document_errors
 from backendkit.http.asgi import AsgiFrame, Unhandled
 from backendkit.http.drain import drain_on_sigterm
 from backendkit.http.layers import Layers
+from backendkit.http.limit_checks import check_chains
 from backendkit.http.messages import Scope
 from backendkit.http.security import DOCUMENTATION
 from backendkit.kit import Kit
 from backendkit.logging.configure import reattach
+from backendkit.settings import web_concurrency
 
 KEY = "_backendkit"
 """The one attribute of `app.state` that is ours."""
@@ -55,7 +59,8 @@ def install(app: Starlette, kit: Kit, *, reraise: bool | None = None) -> None:
             outside the application, and left for them to report; None: in the environment `testing` only.
 
     Raises:
-        InvalidArgument: `app` has another kit, or has begun to serve.
+        InvalidArgument: `app` has another kit, or has begun to serve. When it starts: its limits would limit wrongly, see
+            `check_limits`.
     """
     held = getattr(app.state, KEY, None)
     if held is kit:
@@ -168,10 +173,13 @@ def _mounted(app: Starlette) -> Iterator[Starlette]:
 
 
 def _closing(lifespan: Any, kit: Kit) -> Any:
-    """Wrap a lifespan so that SIGTERM takes readiness down first, and the kit is closed after it."""
+    """Wrap a lifespan: limits are checked before it, SIGTERM takes readiness down first, the kit is closed after it."""
 
     @asynccontextmanager
     async def closing(app: Any) -> AsyncGenerator[Any]:
+        chains = rules_of(app, app.middleware_stack)
+        workers = max(kit.settings.ratelimit.nodes, web_concurrency())
+        await asyncio.to_thread(check_chains, chains, workers=workers)
         undo = drain_on_sigterm(kit.health, pause=kit.settings.http.drain)
         try:
             async with lifespan(app) as state:
