@@ -307,11 +307,11 @@ def test_a_migration_at_start_does_not_silence_what_follows(
     )
     install: Any = backendkit.fastapi if framework == "fastapi" else backendkit.flask
 
-    @app.get("/x")
     def view() -> Any:
-        logging.getLogger("shop.seats").info("taken")
+        logging.getLogger(f"shop.{framework}").info("taken")
         return {}
 
+    app.get("/x")(view)
     with configure_logging(stream=out):
         install.install(app, new_kit())
         if framework == "fastapi":
