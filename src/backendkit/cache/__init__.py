@@ -11,6 +11,7 @@ same meaning. What holds is written down as eight statements, M1 to M8, on the p
 
 from __future__ import annotations
 
+from backendkit.cache.codecs import Codec, JsonCodec, MsgpackCodec, PickleCodec, TypedCodec
 from backendkit.cache.errors import Corrupt, LoadTimeout, NestedLoad, NotEncodable
 from backendkit.cache.events import (
     ChannelLost,
@@ -23,10 +24,13 @@ from backendkit.cache.events import (
     StaleServed,
 )
 from backendkit.cache.face import AsyncCache, Cache
-from backendkit.cache.l1 import L1
+from backendkit.cache.key_template import KeyTemplate
+from backendkit.cache.l1 import L1, Entry
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, Load, loading
 from backendkit.cache.policy import CachePolicy, Coherence
+from backendkit.cache.seal import SealKeys
 from backendkit.cache.stats import CacheStats
+from backendkit.cache.wire import Wire, wire_of
 
 __all__ = [
     "L1",
@@ -38,17 +42,27 @@ __all__ = [
     "CacheStats",
     "ChannelLost",
     "ChannelUp",
+    "Codec",
     "Coherence",
     "Corrupt",
+    "Entry",
     "FenceRefused",
+    "JsonCodec",
+    "KeyTemplate",
     "Load",
     "LoadFailed",
     "LoadTimeout",
     "Loaded",
+    "MsgpackCodec",
     "NestedLoad",
     "NotEncodable",
     "NotStored",
+    "PickleCodec",
     "Replayed",
+    "SealKeys",
     "StaleServed",
+    "TypedCodec",
+    "Wire",
     "loading",
+    "wire_of",
 ]

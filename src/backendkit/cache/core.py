@@ -13,42 +13,15 @@ from backendkit.cache.decide import entry as entries
 from backendkit.cache.decide import timing
 from backendkit.cache.decide.entry import Entry
 from backendkit.cache.decide.tier import Answer, Keys, Life, Post
-from backendkit.cache.errors import Corrupt
+from backendkit.cache.errors import Corrupt, NotEncodable
 from backendkit.cache.local import Local, Record, Scope
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import Counts
-from backendkit.cache.values import frozen, is_immutable, size_of
+from backendkit.cache.values import frozen, size_of
+from backendkit.cache.wire import Wire
 from backendkit.core.clock import SECOND_US
 from backendkit.core.events import Event, Hooks
 from backendkit.core.keys import KeySpace, escape
-
-
-class Codec(Protocol):
-    """Turns values into bytes and back."""
-
-    def encode(self, value: Any) -> bytes:
-        """Return the bytes of a value."""
-        ...
-
-    def decode(self, data: bytes) -> Any:
-        """Return the value of bytes; raises `Corrupt` where they are none that `encode` has made."""
-        ...
-
-
-class _NoCodec:
-    """Of a cache of one tier, which makes no bytes."""
-
-    def encode(self, value: Any) -> bytes:
-        """Never called."""
-        raise AssertionError
-
-    def decode(self, data: bytes) -> Any:
-        """Never called."""
-        raise AssertionError
-
-
-NO_CODEC = _NoCodec()
-"""Of every cache of one tier."""
 
 
 class Upkeep(Protocol):
@@ -163,13 +136,13 @@ class Call(NamedTuple):
     policy: CachePolicy
 
 
-class Loaded(NamedTuple):
-    """What a loader brought, on its way into both tiers."""
+class Brought(NamedTuple):
+    """What a loader brought, or a caller sets, on its way into both tiers."""
 
     value: Any
-    payload: bytes | None
     life: Life
     cost_us: int
+    began: float
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -178,7 +151,7 @@ class Core:
 
     local: Local
     names: Names
-    codec: Codec
+    wire: Wire | None
     policy: CachePolicy
     coherence: Coherence
     hooks: Hooks
@@ -208,40 +181,41 @@ class Core:
         fresh = timing.jittered(ttl_us, policy.jitter, self.chance()) if policy.jitter else ttl_us
         return Life(fresh, fresh + policy.stale_us)
 
-    def encoded(self, key: str, value: Any) -> bytes | None:
-        """Return a value's bytes, or None, which is told, where the codec cannot keep it."""
+    def packed(
+        self, call: Call, brought: Brought, scope: Scope, *, strict: bool = False
+    ) -> bytes | None:
+        """Return an entry's bytes behind the head; None, which is told, where the codec cannot keep the value."""
+        assert self.wire is not None  # noqa: S101 - only what has a second tier packs
+        tags = tuple((name, version.token) for name, version in scope.tags.items())
+        meta = entries.meta_of(scope.namespace.token, brought.cost_us, tags)
         try:
-            return self.codec.encode(value)
-        except Exception as error:
-            if self.coherence.strict:
+            return meta + self.wire.pack(brought.value, self.names.keys(call.key)[0] + meta)
+        except NotEncodable as error:
+            if strict or self.coherence.strict:
                 raise
-            self.tell(events.NotStored(key, type(error).__name__))
+            self.tell(events.NotStored(call.key, type(error).__name__))
             return None
 
-    def record(self, call: Call, loaded: Loaded, began: float, scope: Scope) -> Record:
+    def record(self, call: Call, brought: Brought, scope: Scope) -> Record:
         """Return what the first tier keeps of a loaded value; its life begins now."""
-        shared = call.policy.sharing == "shared"
-        kept, thaw, size = self._kept(loaded.value, loaded.payload, shared=shared)
-        record = Record(kept, size, thaw=thaw)
+        record = self._kept(brought.value, call.policy)
         now = self.local.now()
-        record.fresh = now + loaded.life.fresh_us / SECOND_US
-        record.stale = now + loaded.life.stale_us / SECOND_US
-        record.cost = loaded.cost_us / SECOND_US
-        return self._timed(record, call.policy, began, scope)
+        record.fresh = now + brought.life.fresh_us / SECOND_US
+        record.stale = now + brought.life.stale_us / SECOND_US
+        record.cost = brought.cost_us / SECOND_US
+        return self._timed(record, call.policy, brought.began, scope)
 
     def thawed(self, call: Call, answer: Answer, began: float, scope: Scope) -> Record | None:
         """Return what the first tier keeps of the second's entry, or None where it cannot be read."""
         entry = answer.entry
-        if entry is None or not agrees(entry, scope):
+        if entry is None or self.wire is None or not agrees(entry, scope):
             return None
         try:
-            value = self.codec.decode(entry.payload)
+            about = self.names.keys(call.key)[0] + entry.meta
+            record = self._kept(self.wire.unpack(entry.payload, about), call.policy)
         except Corrupt as error:
             self.tell(events.NotStored(call.key, type(error).__name__))
             return None
-        shared = call.policy.sharing == "shared"
-        kept, thaw, size = self._kept(value, entry.payload, shared=shared)
-        record = Record(kept, size, thaw=thaw)
         record.fresh = began + (entry.fresh - answer.now) / SECOND_US
         record.stale = began + (entry.stale - answer.now) / SECOND_US
         record.cost = entry.cost / SECOND_US
@@ -275,15 +249,9 @@ class Core:
             int(now * 1e9), int(record.fresh * 1e9), cost, policy.beta, self.chance()
         )
 
-    def _kept(
-        self, value: Any, payload: bytes | None, *, shared: bool
-    ) -> tuple[Any, Callable[[Any], Any] | None, int]:
-        if payload is None:
-            kept, thaw = frozen(value, shared=shared)
-            return kept, thaw, size_of(kept)
-        if shared or is_immutable(value):
-            return value, None, max(len(payload), size_of(value))
-        return payload, self.codec.decode, len(payload)
+    def _kept(self, value: Any, policy: CachePolicy) -> Record:
+        kept, thaw = frozen(value, shared=policy.sharing == "shared")
+        return Record(kept, size_of(kept), thaw=thaw)
 
     def _timed(self, record: Record, policy: CachePolicy, began: float, scope: Scope) -> Record:
         local = self.local
@@ -301,9 +269,3 @@ def agrees(entry: Entry, scope: Scope) -> bool:
     if entry.namespace != scope.namespace.token:
         return False
     return all(tag in scope.tags and scope.tags[tag].token == token for tag, token in entry.tags)
-
-
-def tail_of(loaded: Loaded, scope: Scope) -> bytes:
-    """Return the bytes of an entry behind its head."""
-    tags = tuple((name, version.token) for name, version in scope.tags.items())
-    return entries.tail(scope.namespace.token, loaded.cost_us, tags, loaded.payload or b"")

@@ -1,8 +1,11 @@
-"""What values and stored entries can be wrong in.
+"""What values, stored entries and loads can be wrong in.
 
     AppError
     ├── NotEncodable    500  CACHE_NOT_ENCODABLE   also a TypeError: the value does not come back from the codec as it was
-    └── Corrupt         500  CACHE_CORRUPT         also a ValueError: stored bytes are none that this codec wrote
+    ├── Corrupt         500  CACHE_CORRUPT         also a ValueError: stored bytes are none that this codec wrote
+    ├── NestedLoad      500  CACHE_NESTED_LOAD     also a RuntimeError: a loader asked for the key that it loads
+    └── DeadlineExceeded
+        └── LoadTimeout 504  CACHE_LOAD_TIMEOUT    a loader took longer than `hard_timeout`
 
 `Corrupt` is how decoding says "a miss". Neither shows anything of the value.
 """

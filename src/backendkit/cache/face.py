@@ -8,7 +8,8 @@ from typing import Any, TypeVar, cast
 
 from backendkit.cache import flow, writes
 from backendkit.cache.behind import Behind
-from backendkit.cache.core import NO_CODEC, Call, Codec, Core, Names
+from backendkit.cache.codecs import Codec
+from backendkit.cache.core import Call, Core, Names
 from backendkit.cache.io import AwaitingIO, BlockingIO
 from backendkit.cache.l1 import L1
 from backendkit.cache.loading import MISSING, check_tags
@@ -16,6 +17,7 @@ from backendkit.cache.local import Local
 from backendkit.cache.policy import CachePolicy, Coherence, lifetime_us
 from backendkit.cache.stats import CacheStats, Counts
 from backendkit.cache.upkeep import IDLE, upkeep_of
+from backendkit.cache.wire import Wire, wire_of
 from backendkit.core.checks import Duration
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument
@@ -38,7 +40,7 @@ class Cache:
         store: with a `MemoryStore` the cache is its first tier alone, with the same meaning.
         namespace: separates caches that share a server: letters, digits and `.`, `_`, `-`.
         l1: the first tier; None: 10,000 entries, 64 MiB, on the store's clock.
-        codec: how values become bytes; needed for a second tier, and not used without one.
+        codec: how values become bytes, or a `Wire` that also compresses and seals them; needed for a second tier, and not used without one.
         policy: what holds for entries where a call says nothing else.
         coherence: how far processes may drift apart.
         hooks: who is told what happens.
@@ -56,7 +58,7 @@ class Cache:
         *,
         namespace: str = "bk",
         l1: L1 | None = None,
-        codec: Codec | None = None,
+        codec: Codec | Wire | None = None,
         policy: CachePolicy | None = None,
         coherence: Coherence | None = None,
         hooks: Hooks | None = None,
@@ -73,7 +75,7 @@ class Cache:
         self._core = Core(
             local=local,
             names=Names(namespace),
-            codec=codec or NO_CODEC,
+            wire=None if alone or codec is None else wire_of(codec),
             policy=policy or CachePolicy(),
             coherence=coherence,
             hooks=Hooks() if hooks is None else hooks,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from backendkit.cache import events
 from backendkit.cache.bell import Bell
-from backendkit.cache.core import WAKE, Call, Core, Loaded, tail_of
+from backendkit.cache.core import WAKE, Brought, Call, Core
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import HIT, LEASED, Answer
 from backendkit.cache.errors import LoadTimeout, NestedLoad
@@ -249,7 +249,8 @@ async def from_source(io: CacheIO, core: Core, job: Job) -> Outcome[Record]:
             if old is None:
                 raise InvalidArgument("loader", "must return a value where nothing stale is", value)  # noqa: TRY301 - it stands for the loader's own
             value = old.give()
-        return await bring(io, core, job, load, (value, cost_us, began))
+        brought = Brought(value, core.life(call, value, load.ttl_us), cost_us, began)
+        return await bring(io, core, job, load, brought)
     except BaseException:
         await give_back(io, core, job)
         raise
@@ -258,46 +259,38 @@ async def from_source(io: CacheIO, core: Core, job: Job) -> Outcome[Record]:
             core.upkeep.let_go(job.lease)
 
 
-async def bring(
-    io: CacheIO, core: Core, job: Job, load: Load, brought: tuple[Any, int, float]
-) -> Outcome[Record]:
+async def bring(io: CacheIO, core: Core, job: Job, load: Load, brought: Brought) -> Outcome[Record]:
     """Store what was loaded: in the second tier by the lease, and in the first if that was not refused."""
-    value, cost_us, began = brought
-    call, local = job.call, core.local
-    payload = None if core.alone else core.encoded(call.key, value)
-    loaded = Loaded(value, payload, core.life(call, value, load.ttl_us), cost_us)
-    scope = (
-        job.scope if load.tags == call.tags else await late_scope(io, core, job.scope, load.tags)
-    )
-    record = core.record(call, loaded, began, scope or job.scope)
+    call = job.call
+    scope: Scope | None = job.scope
+    if load.tags != call.tags:
+        scope = await late_scope(io, core, job.scope, load.tags)
+    record = core.record(call, brought, scope or job.scope)
     stored = scope is not None
     if job.lease is not None:
-        stored = stored and payload is not None
-        at = await store(io, core, job, loaded, scope if stored else None)
-        record.at, stored = at or 0, at != 0
-    if stored:
-        stored = local.fill(call.key, job.ticket, record)
+        at = await store(io, core, job, brought, scope)
+        record.at, stored = at or 0, stored and at != 0
+    stored = stored and core.local.fill(call.key, job.ticket, record)
     if not stored:
         core.counts.add("refused")
         core.tell(events.FenceRefused(call.key))
-    core.tell(events.Loaded(call.key, cost_us, stored))
+    core.tell(events.Loaded(call.key, brought.cost_us, stored))
     return Value(record)
 
 
 async def store(
-    io: CacheIO, core: Core, job: Job, loaded: Loaded, scope: Scope | None
+    io: CacheIO, core: Core, job: Job, brought: Brought, scope: Scope | None
 ) -> int | None:
     """Store in the second tier and return `Entry.at`; 0: it was refused, None: nobody knows, which is no refusal."""
     if not job.lease:
         return 0
-    if scope is None:
+    tail = None if scope is None else core.packed(job.call, brought, scope)
+    if tail is None:
         await give_back(io, core, job)
         return 0
     names, key = core.names, job.call.key
-    operation = tier.store(
-        names.keys(key), job.lease, loaded.life, tail_of(loaded, scope), names.post(WAKE, key)
-    )
-    return await ask(io, core, operation)
+    keys, post = names.keys(key), names.post(WAKE, key)
+    return await ask(io, core, tier.store(keys, job.lease, brought.life, tail, post))
 
 
 async def failed(io: CacheIO, core: Core, job: Job, outcome: Error) -> Outcome[Record]:

@@ -24,7 +24,7 @@ from typing import Any, TypeVar, cast, overload
 import cachetools
 
 from backendkit.cache.ghosts import Ghosts
-from backendkit.cache.shards import SHARD_ITEMS, Shards
+from backendkit.cache.shards import Shards
 from backendkit.core import checks
 from backendkit.core.clock import Clock, SystemClock, seconds_of
 from backendkit.core.fork import hold_during_fork
@@ -47,6 +47,9 @@ MOST_LOOKS_A_PLACE = 1_024
 
 MOST_EVICTIONS = 256
 """Entries that one `place` may push out: what needs the room of more is refused."""
+
+ONE_DICT_ITEMS = 16_384
+"""Up to so many entries stand in one dict, which is the faster read; it is built anew in less than a millisecond."""
 
 
 class Entry:
@@ -112,7 +115,7 @@ class L1(cachetools.Cache[str, Entry]):
         self.rejections = 0
         self._max_bytes = max_bytes
         self._now: Callable[[], float] = seconds_of(clock or SystemClock())
-        self._ghosts = Ghosts(max_items)
+        self._ghosts = Ghosts(max_items - max_items // SMALL_SHARE)
         self._begin()
         self._still = _Still(self.lock)
 
@@ -128,6 +131,8 @@ class L1(cachetools.Cache[str, Entry]):
 
     @overload
     def get(self, key: str) -> Entry | None: ...
+    @overload
+    def get(self, key: str, default: Entry) -> Entry: ...
     @overload
     def get(self, key: str, default: T) -> Entry | T: ...
 
@@ -250,7 +255,7 @@ class L1(cachetools.Cache[str, Entry]):
 
     def _begin(self) -> None:
         self._map: MutableMapping[str, Entry] = (
-            {} if self.max_items <= 2 * SHARD_ITEMS else Shards(self.max_items)
+            {} if self.max_items <= ONE_DICT_ITEMS else Shards(self.max_items)
         )
         self._small: deque[str] = deque()
         self._main: deque[str] = deque()

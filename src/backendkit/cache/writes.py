@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Call, Core, Loaded, tail_of
+from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Brought, Call, Core
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import HIT, Keys, Post
 from backendkit.cache.flow import record_of, scope_of
@@ -18,7 +18,7 @@ from backendkit.cache.loading import MISSING
 from backendkit.cache.local import Record, Scope
 from backendkit.core.errors import StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
-from backendkit.core.outcome import Error
+from backendkit.core.outcome import Error, Outcome, Value
 
 Making = Callable[[Keys, Post], Operation[bool]]
 
@@ -96,41 +96,44 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
         NotEncodable: the codec cannot keep a value; nothing was stored.
         StoreError: the second tier does not have them all; the first has none of those.
     """
-    local, names = core.local, core.names
-    calls = [call for call, _ in values]
-    tickets = [local.board(call.key) for call in calls]
+    local = core.local
+    tickets = [local.board(call.key) for call, _ in values]
+    failures: list[Error] = []
     try:
-        scopes = [await _scope(io, core, call.tags) for call in calls]
+        scopes = [await _scope(io, core, call.tags) for call, _ in values]
         began = local.now()
-        loaded = [
-            Loaded(v, None if core.alone else core.codec.encode(v), core.life(call, v, None), 0)
-            for call, v in values
-        ]
-        outcomes: Sequence[Any] = [None] * len(calls)
-        if not core.alone:
-            core.upkeep.start()
-            outcomes = await io.run_many([
-                tier.put(
-                    names.keys(c.key), each.life, tail_of(each, scope), names.post(DROP, c.key)
-                )
-                for c, each, scope in zip(calls, loaded, scopes, strict=True)
-            ])  # fmt: skip
-        errors: list[Error] = []
-        for call, ticket, each, scope, outcome in zip(
-            calls, tickets, loaded, scopes, outcomes, strict=True
+        brought = [Brought(v, core.life(call, v, None), 0, began) for call, v in values]
+        outcomes = await _put_many(io, core, [call for call, _ in values], brought, scopes)
+        for (call, _), ticket, each, scope, outcome in zip(
+            values, tickets, brought, scopes, outcomes, strict=True
         ):
             if isinstance(outcome, Error):
                 local.drop(call.key)
-                errors.append(outcome)
+                failures.append(outcome)
                 continue
-            record = core.record(call, each, began, scope)
-            record.at = 0 if outcome is None else outcome.value
+            record = core.record(call, each, scope)
+            record.at = outcome.value
             local.replace(call.key, ticket, record)
     finally:
-        for call, ticket in zip(calls, tickets, strict=True):
+        for (call, _), ticket in zip(values, tickets, strict=True):
             local.land(call.key, ticket)
-    if errors:
-        errors[0].unwrap()
+    if failures:
+        failures[0].unwrap()
+
+
+async def _put_many(
+    io: CacheIO, core: Core, calls: list[Call], brought: list[Brought], scopes: list[Scope]
+) -> list[Outcome[int]]:
+    if core.wire is None:
+        return [Value(0)] * len(calls)
+    core.upkeep.start()
+    names = core.names
+    operations: list[Operation[int]] = []
+    for call, each, scope in zip(calls, brought, scopes, strict=True):
+        tail = core.packed(call, each, scope, strict=True)
+        keys, post = names.keys(call.key), names.post(DROP, call.key)
+        operations.append(tier.put(keys, each.life, tail or b"", post))
+    return await io.run_many(operations)
 
 
 async def invalidate(io: CacheIO, core: Core, keys: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from backendkit.cache.codecs import JsonCodec
 from backendkit.cache.errors import LoadTimeout, NestedLoad
 from backendkit.cache.events import FenceRefused, LoadFailed, StaleServed
 from backendkit.cache.face import Cache
@@ -20,7 +21,6 @@ from backendkit.core.errors import InvalidArgument
 from backendkit.stores import MemoryStore
 from tests.ground.loops import in_threads
 from tests.ground.waiting import eventually
-from tests.unit.cache.plain import PlainJson
 from tests.unit.cache.world import World
 
 
@@ -76,7 +76,7 @@ def make(request: pytest.FixtureRequest, clock: ManualClock) -> Iterator[Callabl
             cache = Cache(MemoryStore(clock=clock), **options)
         else:
             coherence = options.pop("coherence", None) or Coherence(max_l1_staleness=3_600)
-            cache = world.cache(codec=PlainJson(), coherence=coherence, **options)
+            cache = world.cache(codec=JsonCodec(), coherence=coherence, **options)
         made.append(Player(cache, awaits=colour == "async"))
         return made[-1]
 

@@ -9,7 +9,6 @@ import struct
 from struct import Struct
 from typing import NamedTuple
 
-
 TOKEN_BYTES = 16
 """The length of version and lease tokens: 64 random bits, in hexadecimal."""
 
@@ -33,6 +32,7 @@ class Entry(NamedTuple):
         namespace: the version of the namespace that it was loaded under.
         cost: microseconds that its load took.
         tags: names and versions of its tags.
+        meta: the bytes between head and payload, which the payload is sealed with.
         payload: the encoded value.
     """
 
@@ -42,16 +42,16 @@ class Entry(NamedTuple):
     namespace: bytes
     cost: int
     tags: tuple[tuple[str, bytes], ...]
+    meta: bytes
     payload: bytes
 
 
-def tail(namespace: bytes, cost: int, tags: tuple[tuple[str, bytes], ...], payload: bytes) -> bytes:
-    """Return an entry's bytes behind the head."""
+def meta_of(namespace: bytes, cost: int, tags: tuple[tuple[str, bytes], ...]) -> bytes:
+    """Return an entry's bytes between the head and the encoded value: all that no script writes."""
     parts = [_TAIL.pack(namespace, cost, len(tags))]
     for name, version in tags:
         raw = name.encode()
         parts += (_NAME.pack(len(raw), version), raw)
-    parts.append(payload)
     return b"".join(parts)
 
 
@@ -62,13 +62,15 @@ def parse(raw: bytes) -> Entry | None:
         namespace, cost, count = _TAIL.unpack_from(raw, HEAD.size)
         place = HEAD.size + _TAIL.size
         if not count:
-            return Entry(at, fresh, stale, namespace, cost, (), raw[place:])
+            return Entry(at, fresh, stale, namespace, cost, (), raw[HEAD.size : place], raw[place:])
         tags: list[tuple[str, bytes]] = []
         for _ in range(count):
             length, version = _NAME.unpack_from(raw, place)
             place += _NAME.size
             tags.append((raw[place : place + length].decode(), version))
             place += length
-        return Entry(at, fresh, stale, namespace, cost, tuple(tags), raw[place:])
+        return Entry(
+            at, fresh, stale, namespace, cost, tuple(tags), raw[HEAD.size : place], raw[place:]
+        )
     except (struct.error, UnicodeDecodeError):
         return None
