@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
 from backendkit.cache.channel import Channel
+from backendkit.cache.decide import tier
 from backendkit.cache.face import Cache
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import OutcomeUnknown, StoreUnavailable
@@ -25,6 +26,12 @@ class World:
         self.identity = b"one"
         self.lines: list[WorldLine] = []
         self.caches: list[Cache] = []
+        self.meant: dict[bytes, tuple[int, tuple[str, ...]]] = {}
+        """What messages are about: when their invalidation began, by the test's own count, and its keys."""
+        self.ran: dict[str, int] = defaultdict(int)
+        """When the last invalidation of a key began that has run here."""
+        self.current: tuple[int, tuple[str, ...]] | None = None
+        """What the flow that is stepped now removes."""
 
     def cache(self, **options: Any) -> Cache:
         """Return a cache whose channel is open, and moves only when a test says so."""
@@ -38,7 +45,12 @@ class World:
 
     def publish(self, operation: Operation[Any], reply: list[Any]) -> None:
         """Send a script's message to all who listen, if it has published one."""
+        if self.current is not None and operation.script is tier.INVALIDATE:
+            for key in self.current[1]:
+                self.ran[key] = max(self.ran[key], self.current[0])
         if operation.script.name.startswith("cache.") and reply[-1] == 1:
+            if self.current is not None:
+                self.meant[bytes(operation.args[-1])] = self.current
             for line in self.lines:
                 line.inbox.append(operation.args[-1])
 
