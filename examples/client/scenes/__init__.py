@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from examples.client.scene import Section
-from examples.client.scenes import failures, leaving, limits, logins, refusals, users
+from examples.client.scenes import conditions, failures, leaving, limits, logins, refusals, users
 
 SECTIONS: Sequence[Section] = (
     users.SECTION,
     refusals.SECTION,
     failures.SECTION,
+    conditions.SECTION,
     limits.SECTION,
     logins.SECTION,
     leaving.SECTION,

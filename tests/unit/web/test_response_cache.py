@@ -477,7 +477,7 @@ def test_foreign_values_in_the_store_are_misses(served: Served) -> None:
             self.get_or_load = served.cache.aio.get_or_load  # type: ignore[assignment]  # the other colour
             self.set = served.cache.aio.set  # type: ignore[assignment]  # the other colour
 
-        async def get(self, key: str, default: None = None) -> Any:  # type: ignore[override]  # the other colour
+        async def get(self, key: str, default: None = None) -> Any:
             return self.value
 
     values: list[Any] = [1, "x", [], {}, {"text": 1}, {"base64": "!"}, {"text": "", "headers": [1]}]

@@ -21,12 +21,8 @@ from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
-<<<<<<< HEAD
-from backendkit.stores.redis.leases import Leases
-from backendkit.stores.redis.listen import Line
-=======
 from backendkit.stores.redis.leases import Leases, Sent
->>>>>>> main
+from backendkit.stores.redis.listen import Line
 from backendkit.stores.redis.shared import Shared, chunks, unanswered, unsent_after
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
