@@ -37,6 +37,7 @@ async def get_or_load(io: CacheIO, core: Core, call: Call) -> Any:
     old = found if isinstance(found, Record) else None
     if old is not None and serves_at_once(io, core, call, old):
         return old.give()
+    core.local.part(call.key)
     load = partial(load_shared, io, core, call, old, 0)
     soft, hard = call.policy.soft_us, call.policy.hard_us
     if soft is not None and core.usable(old):
@@ -164,6 +165,11 @@ async def through_tier(io: CacheIO, core: Core, search: Search) -> Outcome[Recor
             local.ring(call.key)
     scope = local.invent(call.tags, core.draw, read=core.alone)
     return await from_source(io, core, Job(call, search.ticket, scope, None, search.old))
+
+
+async def answer_with(io: CacheIO, core: Core, call: Call, ticket: Ticket) -> Outcome[Record]:
+    """Find or load one value for whoever leads its flight and has its ticket."""
+    return await through_tier(io, core, Search(call, ticket, None, 0))
 
 
 async def answered(

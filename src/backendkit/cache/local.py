@@ -85,11 +85,18 @@ class Record(Entry):
 
 
 class Ticket:
-    """The right to store under one key; shared by all who have asked and not yet stored."""
+    """The right to store under one key; shared by all who have asked and not yet stored.
 
-    __slots__ = ("attached", "count")
+    Attributes:
+        began: seconds on the monotonic clock when the first of them asked.
+        attached: False once something was heard that concerns the key.
+        count: of those who have not yet stored.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("attached", "began", "count")
+
+    def __init__(self, began: float = math.inf) -> None:
+        self.began = began
         self.attached = True
         self.count = 0
 
@@ -134,7 +141,7 @@ class Local:
         with self._lock:
             ticket = self._tickets.get(key)
             if ticket is None:
-                ticket = self._tickets[key] = Ticket()
+                ticket = self._tickets[key] = Ticket(self.now())
             ticket.count += 1
             return ticket
 
@@ -144,6 +151,19 @@ class Local:
             ticket.count -= 1
             if not ticket.count and self._tickets.get(key) is ticket:
                 del self._tickets[key]
+
+    def part(self, key: str) -> None:
+        """Keep who asks now from joining a load that began too long ago, if nobody tells of changes: one may be due."""
+        if key not in self.flights:
+            return
+        now = self.now()
+        with self._lock:
+            ticket = self._tickets.get(key)
+            if ticket is None or now < self.l1.trusted_until or now < ticket.began + self.staleness:
+                return
+            del self._tickets[key]
+            ticket.attached = False
+        self.flights.detach(key)
 
     def fill(self, key: str, ticket: Ticket, record: Record) -> bool:
         """Store, if the ticket is still attached and no version was replaced; tell whether it was."""

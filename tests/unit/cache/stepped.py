@@ -12,7 +12,6 @@ from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
 from tests.unit.cache.world import WorldStore
 
-
 LEADING: contextvars.ContextVar[object] = contextvars.ContextVar("leading", default=None)
 """The flight that the flow at hand leads."""
 
