@@ -65,7 +65,7 @@ def _given(outcome: Outcome[Any]) -> Any:
 def _only(loader: Any, key: str) -> Any:
     brought = loader([key])
     if isinstance(brought, Awaitable):
-        return _picked(cast("Awaitable[Any]", brought), key)
+        return _picked(brought, key)  # pyright: ignore[reportUnknownArgumentType]  # of what, the loader knows
     return brought.get(key, MISSING)
 
 
