@@ -71,7 +71,6 @@ def test_the_stale_set_race(redis_single: Single, open_cache: Any, protocol: int
 def test_two_processes_set_the_same_key(redis_single: Single, open_cache: Any) -> None:
     """Whatever the order: both end with Redis's value; so do a load and a set."""
     one, two = open_cache(redis_single.url), open_cache(redis_single.url)
-    both = (one, two)
     for number in range(300):
         race(number, one, two)
     server = open_cache(redis_single.url)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from backendkit.cache.core import Brought, Call, Core
+from backendkit.cache.core import Brought, Call, Core, Packed
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.tier import HIT, LEASED
 from backendkit.cache.flow import (
@@ -183,16 +183,18 @@ async def _store(
 ) -> dict[str, Outcome[Any]]:
     names = core.names
     operations: dict[str, Any] = {}
+    packed: dict[str, Packed | None] = {}
     for job, each in brought:
-        tail = core.packed(job.call, each, job.scope) if job.lease else None
-        if job.lease and tail is not None:
+        made = core.packed(job.call, each, job.scope) if job.lease else None
+        packed[job.call.key] = made
+        if job.lease and made is not None:
             keys, post = names.keys(job.call.key), names.post(b"w", job.call.key)
-            operations[job.call.key] = tier.store(keys, job.lease, each.life, tail, post)
+            operations[job.call.key] = tier.store(keys, job.lease, each.life, made.tail, post)
     outcomes = dict(zip(operations, await io.run_many(list(operations.values())), strict=True))
     found: dict[str, Outcome[Any]] = {}
     for job, each in brought:
         key = job.call.key
-        record = core.record(job.call, each, job.scope)
+        record = core.record(job.call, each, job.scope, packed[key])
         outcome = outcomes.get(key)
         if isinstance(outcome, Value):
             record.at = outcome.value

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakValueDictionary
 
+from cachetools import LRUCache
+
 from backendkit.cache.bell import Bell
 from backendkit.cache.l1 import L1, Entry
 from backendkit.core.clock import Clock, seconds_of
@@ -125,6 +127,8 @@ class Local:
         self.namespace: Version | None = None
         self.epoch: Version | None = None
         self._tags: WeakValueDictionary[str, Version] = WeakValueDictionary()
+        # Whose entries have been evicted: without it each read from the second tier would ask for them again.
+        self._recent: LRUCache[str, Version] = LRUCache(_RECENT_TAGS)
         self._tickets: dict[str, Ticket] = {}
         self._bells: dict[str, Bell] = {}
 
@@ -279,6 +283,7 @@ class Local:
                 tag: self._kept(self._tags.get(tag), token, until) for tag, token in tags.items()
             }
             self._tags.update(found)
+            self._recent.update(found)
             return Scope(self.namespace, self.epoch, found)
 
     def invent(self, tags: Iterable[str], draw: Callable[[], bytes], *, read: bool) -> Scope:
@@ -356,3 +361,7 @@ class Local:
             bell = self._bells.pop(key, None)
         if bell is not None:
             bell.ring()
+
+
+_RECENT_TAGS = 4_096
+"""Versions of tags that are kept although no entry of the first tier has them."""
