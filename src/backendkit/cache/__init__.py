@@ -23,7 +23,8 @@ from backendkit.cache.events import (
     Replayed,
     StaleServed,
 )
-from backendkit.cache.face import AsyncCache, Cache
+from backendkit.cache.face import Cache
+from backendkit.cache.face_async import AsyncCache
 from backendkit.cache.key_template import KeyTemplate
 from backendkit.cache.l1 import L1, Entry
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, Load, loading

@@ -17,7 +17,7 @@ from backendkit.cache.errors import Corrupt, NotEncodable
 from backendkit.cache.local import Local, Record, Scope
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import Counts
-from backendkit.cache.values import frozen, size_of
+from backendkit.cache.values import frozen, is_immutable, size_of
 from backendkit.cache.wire import Wire
 from backendkit.core.clock import SECOND_US
 from backendkit.core.events import Event, Hooks
@@ -145,6 +145,18 @@ class Brought(NamedTuple):
     began: float
 
 
+class Packed(NamedTuple):
+    """An entry's bytes behind the head."""
+
+    meta: bytes
+    payload: bytes
+
+    @property
+    def tail(self) -> bytes:
+        """All of them."""
+        return self.meta + self.payload
+
+
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Core:
     """The parts of one cache."""
@@ -183,22 +195,26 @@ class Core:
 
     def packed(
         self, call: Call, brought: Brought, scope: Scope, *, strict: bool = False
-    ) -> bytes | None:
-        """Return an entry's bytes behind the head; None, which is told, where the codec cannot keep the value."""
+    ) -> Packed | None:
+        """Return an entry's bytes; None, which is told, where the codec cannot keep the value."""
         assert self.wire is not None  # noqa: S101 - only what has a second tier packs
         tags = tuple((name, version.token) for name, version in scope.tags.items())
         meta = entries.meta_of(scope.namespace.token, brought.cost_us, tags)
         try:
-            return meta + self.wire.pack(brought.value, self.names.keys(call.key)[0] + meta)
+            about = self.names.keys(call.key)[0] + meta
+            return Packed(meta, self.wire.pack(brought.value, about))
         except NotEncodable as error:
             if strict or self.coherence.strict:
                 raise
             self.tell(events.NotStored(call.key, type(error).__name__))
             return None
 
-    def record(self, call: Call, brought: Brought, scope: Scope) -> Record:
+    def record(
+        self, call: Call, brought: Brought, scope: Scope, packed: Packed | None = None
+    ) -> Record:
         """Return what the first tier keeps of a loaded value; its life begins now."""
-        record = self._kept(brought.value, call.policy)
+        payload = None if packed is None else packed.payload
+        record = self._kept(brought.value, payload, call.policy)
         now = self.local.now()
         record.fresh = now + brought.life.fresh_us / SECOND_US
         record.stale = now + brought.life.stale_us / SECOND_US
@@ -212,7 +228,8 @@ class Core:
             return None
         try:
             about = self.names.keys(call.key)[0] + entry.meta
-            record = self._kept(self.wire.unpack(entry.payload, about), call.policy)
+            value = self.wire.unpack(entry.payload, about)
+            record = self._kept(value, entry.payload, call.policy)
         except Corrupt as error:
             self.tell(events.NotStored(call.key, type(error).__name__))
             return None
@@ -249,8 +266,14 @@ class Core:
             int(now * 1e9), int(record.fresh * 1e9), cost, policy.beta, self.chance()
         )
 
-    def _kept(self, value: Any, policy: CachePolicy) -> Record:
-        kept, thaw = frozen(value, shared=policy.sharing == "shared")
+    def _kept(self, value: Any, payload: bytes | None, policy: CachePolicy) -> Record:
+        """Return a record of a value: bytes where each caller must get one of its own, for decoding beats copying."""
+        shared = policy.sharing == "shared" or is_immutable(value)
+        if not shared and payload is not None and self.wire is not None:
+            body = self.wire.body(payload)
+            if body is not None:
+                return Record(body, len(body), thaw=self.wire.codec.decode)
+        kept, thaw = frozen(value, shared=shared)
         return Record(kept, size_of(kept), thaw=thaw)
 
     def _timed(self, record: Record, policy: CachePolicy, began: float, scope: Scope) -> Record:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
-from backendkit.cache import flow, writes
+from backendkit.cache import bulk, flow, writes
 from backendkit.cache.behind import Behind
+from backendkit.cache.calls import call_of, checked, never, pairs_of
 from backendkit.cache.codecs import Codec
-from backendkit.cache.core import Call, Core, Names
+from backendkit.cache.core import Core, Names
+from backendkit.cache.decorator import Cached, cached
+from backendkit.cache.face_async import AsyncCache
 from backendkit.cache.io import AwaitingIO, BlockingIO
 from backendkit.cache.l1 import L1
 from backendkit.cache.loading import MISSING, check_tags
 from backendkit.cache.local import Local
-from backendkit.cache.policy import CachePolicy, Coherence, lifetime_us
+from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import CacheStats, Counts
 from backendkit.cache.upkeep import IDLE, upkeep_of
 from backendkit.cache.wire import Wire, wire_of
@@ -29,6 +32,7 @@ from backendkit.core.store import Store
 from backendkit.stores.guarded import Guarded
 from backendkit.stores.memory import MemoryStore
 
+P = ParamSpec("P")
 T = TypeVar("T")
 D = TypeVar("D")
 
@@ -147,8 +151,32 @@ class Cache:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of keys, in their order; `MISSING` for what no tier has fresh. One batch."""
-        calls = [call_of(self._core, key, _never) for key in keys]
+        calls = [call_of(self._core, key, never) for key in keys]
         return step(writes.get_many(self._io, self._core, calls))
+
+    def get_or_load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[list[str]], Mapping[str, Any]],
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> list[Any]:
+        """Return the values of keys, in order, duplicates kept; what no tier has, from one call of `loader`.
+
+        Args:
+            keys: any number.
+            loader: gets the keys that are missing, and returns a mapping; what it leaves out is `MISSING` in the answer.
+            ttl: see `get_or_load`; so are the others.
+            tags: of all of them.
+            policy: of all of them.
+
+        Two round trips at the most, whatever the number.
+        """
+        tags = tuple(tags)
+        calls = [call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
+        return step(bulk.get_or_load_many(self._io, self._core, calls, loader))
 
     def set(
         self,
@@ -165,7 +193,7 @@ class Cache:
             NotEncodable: the codec cannot keep the value.
             StoreError: it is not in the second tier, or nobody knows; the first has it not.
         """
-        call = call_of(self._core, key, _never, ttl=ttl, tags=tags, policy=policy)
+        call = call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy)
         step(writes.set_many(self._io, self._core, [(call, value)]))
 
     def set_many(
@@ -199,6 +227,26 @@ class Cache:
         """Remove all entries of the namespace; O(1), one round trip. Raises as `invalidate`."""
         step(writes.clear(self._io, self._core))
 
+    def cached(
+        self,
+        template: str | None = None,
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> Callable[[Callable[P, T]], Cached[P, T]]:
+        """Return a decorator that caches a function's results, `def` or `async def`.
+
+        Args:
+            template: the key, with parameters in braces, `"user:{user_id}"`; None: the function's name and all arguments.
+            ttl: see `get_or_load`; so is the policy.
+            tags: may have parameters in braces as well, `"tenant:{tenant}"`.
+            policy: None: the cache's.
+
+        The decorated function has `invalidate(...)` and `expire(...)`, with its own arguments, and `key(...)`.
+        """
+        return cached(self, template, ttl=ttl, tags=tags, policy=policy)
+
     def stats(self) -> CacheStats:
         """Return what this process's part of the cache has done."""
         l1, local = self._local.l1, self._local
@@ -216,144 +264,6 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"Cache(namespace={self._core.names.namespace!r})"
-
-
-class AsyncCache:
-    """The asynchronous face of a `Cache`; methods, arguments and errors are the same."""
-
-    __slots__ = ("_cache", "_core", "_find", "_io", "_local")
-
-    def __init__(self, cache: Cache, core: Core, io: AwaitingIO) -> None:
-        self._cache = cache
-        self._core = core
-        self._local = core.local
-        self._find = core.local.l1.get
-        self._io = io
-
-    @property
-    def sync(self) -> Cache:
-        """The synchronous face of the same cache."""
-        return self._cache
-
-    async def get(self, key: str, default: D | None = None) -> Any | D | None:
-        """Return the value of `key` if a tier has it fresh, else `default`; see `Cache.get`."""
-        record = self._find(key)
-        if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
-            return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined] # as above
-        value = (await self.get_many((key,)))[key]
-        return default if value is MISSING else value
-
-    async def get_or_load(
-        self,
-        key: str,
-        loader: Callable[[], Awaitable[T]],
-        *,
-        ttl: Duration | None = None,
-        tags: Iterable[str] = (),
-        policy: CachePolicy | None = None,
-    ) -> T:
-        """Return the value of `key`, loading it where no tier has it; see `Cache.get_or_load`."""
-        record = self._find(key)
-        if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
-            return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined,no-any-return] # as above
-        call = call_of(self._core, key, loader, ttl=ttl, tags=tags, policy=policy)
-        return await flow.get_or_load(self._io, self._core, call)  # type: ignore[no-any-return] # a codec's value
-
-    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values of keys; see `Cache.get_many`."""
-        calls = [call_of(self._core, key, _never) for key in keys]
-        return await writes.get_many(self._io, self._core, calls)
-
-    async def set(
-        self,
-        key: str,
-        value: Any,
-        *,
-        ttl: Duration | None = None,
-        tags: Iterable[str] = (),
-        policy: CachePolicy | None = None,
-    ) -> None:
-        """Store a value in both tiers; see `Cache.set`."""
-        call = call_of(self._core, key, _never, ttl=ttl, tags=tags, policy=policy)
-        await writes.set_many(self._io, self._core, [(call, value)])
-
-    async def set_many(
-        self,
-        values: Mapping[str, Any],
-        *,
-        ttl: Duration | None = None,
-        tags: Iterable[str] = (),
-        policy: CachePolicy | None = None,
-    ) -> None:
-        """Store several values; see `Cache.set_many`."""
-        await writes.set_many(self._io, self._core, pairs_of(self._core, values, ttl, tags, policy))
-
-    async def invalidate(self, *keys: str) -> None:
-        """Remove entries; see `Cache.invalidate`."""
-        await writes.invalidate(self._io, self._core, checked(keys))
-
-    async def expire(self, *keys: str) -> None:
-        """Make entries stale; see `Cache.expire`."""
-        await writes.expire(self._io, self._core, checked(keys))
-
-    async def invalidate_tags(self, *tags: str) -> None:
-        """Remove all entries that carry one of these tags; see `Cache.invalidate_tags`."""
-        await writes.invalidate_tags(self._io, self._core, check_tags(tags))
-
-    async def clear(self) -> None:
-        """Remove all entries of the namespace; see `Cache.clear`."""
-        await writes.clear(self._io, self._core)
-
-    def stats(self) -> CacheStats:
-        """Return what this process's part of the cache has done."""
-        return self._cache.stats()
-
-    async def close(self) -> None:
-        """Stop listening; see `Cache.close`."""
-        self._cache.close()
-
-
-def call_of(
-    core: Core,
-    key: str,
-    loader: Callable[[], Any],
-    *,
-    ttl: Duration | None = None,
-    tags: Iterable[str] = (),
-    policy: CachePolicy | None = None,
-) -> Call:
-    """Return a call, checked."""
-    checked((key,))
-    policy = policy or core.policy
-    ttl_us = policy.ttl_us if ttl is None else lifetime_us("ttl", ttl)
-    return Call(key, loader, ttl_us, check_tags(tuple(tags)) if tags else (), policy)
-
-
-def pairs_of(
-    core: Core,
-    values: Mapping[str, Any],
-    ttl: Duration | None,
-    tags: Iterable[str],
-    policy: CachePolicy | None,
-) -> list[tuple[Call, Any]]:
-    """Return one call per value, checked."""
-    tags = tuple(tags)
-    return [
-        (call_of(core, key, _never, ttl=ttl, tags=tags, policy=policy), value)
-        for key, value in values.items()
-    ]
-
-
-def checked(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return keys, if each is text that is not empty."""
-    for key in cast("tuple[object, ...]", keys):  # callers' types are checked by nobody else
-        if not isinstance(key, str) or not key:
-            raise InvalidArgument("key", "must be text of one character or more", key)
-    return keys
-
-
-def _never() -> None:
-    raise AssertionError("nothing is loaded here")
 
 
 def _chance() -> float:

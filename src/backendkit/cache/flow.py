@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from backendkit.cache import events
 from backendkit.cache.bell import Bell
-from backendkit.cache.core import WAKE, Brought, Call, Core
+from backendkit.cache.core import WAKE, Brought, Call, Core, Packed
 from backendkit.cache.decide import tier, versions
-from backendkit.cache.decide.tier import HIT, LEASED, Answer
+from backendkit.cache.decide.tier import HIT, LEASED, Answer, Life
 from backendkit.cache.errors import LoadTimeout, NestedLoad
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, Load, loading
@@ -37,6 +37,7 @@ async def get_or_load(io: CacheIO, core: Core, call: Call) -> Any:
     old = found if isinstance(found, Record) else None
     if old is not None and serves_at_once(io, core, call, old):
         return old.give()
+    core.local.part(call.key)
     load = partial(load_shared, io, core, call, old, 0)
     soft, hard = call.policy.soft_us, call.policy.hard_us
     if soft is not None and core.usable(old):
@@ -166,6 +167,11 @@ async def through_tier(io: CacheIO, core: Core, search: Search) -> Outcome[Recor
     return await from_source(io, core, Job(call, search.ticket, scope, None, search.old))
 
 
+async def answer_with(io: CacheIO, core: Core, call: Call, ticket: Ticket) -> Outcome[Record]:
+    """Find or load one value for whoever leads its flight and has its ticket."""
+    return await through_tier(io, core, Search(call, ticket, None, 0))
+
+
 async def answered(
     io: CacheIO, core: Core, search: Search, found: tuple[Scope, Answer, float, float]
 ) -> Outcome[Record] | None:
@@ -265,10 +271,11 @@ async def bring(io: CacheIO, core: Core, job: Job, load: Load, brought: Brought)
     scope: Scope | None = job.scope
     if load.tags != call.tags:
         scope = await late_scope(io, core, job.scope, load.tags)
-    record = core.record(call, brought, scope or job.scope)
+    packed = core.packed(call, brought, scope) if job.lease and scope is not None else None
+    record = core.record(call, brought, scope or job.scope, packed)
     stored = scope is not None
     if job.lease is not None:
-        at = await store(io, core, job, brought, scope)
+        at = await store(io, core, job, brought.life, packed)
         record.at, stored = at or 0, stored and at != 0
     stored = stored and core.local.fill(call.key, job.ticket, record)
     if not stored:
@@ -278,19 +285,16 @@ async def bring(io: CacheIO, core: Core, job: Job, load: Load, brought: Brought)
     return Value(record)
 
 
-async def store(
-    io: CacheIO, core: Core, job: Job, brought: Brought, scope: Scope | None
-) -> int | None:
+async def store(io: CacheIO, core: Core, job: Job, life: Life, packed: Packed | None) -> int | None:
     """Store in the second tier and return `Entry.at`; 0: it was refused, None: nobody knows, which is no refusal."""
     if not job.lease:
         return 0
-    tail = None if scope is None else core.packed(job.call, brought, scope)
-    if tail is None:
+    if packed is None:
         await give_back(io, core, job)
         return 0
     names, key = core.names, job.call.key
     keys, post = names.keys(key), names.post(WAKE, key)
-    return await ask(io, core, tier.store(keys, job.lease, brought.life, tail, post))
+    return await ask(io, core, tier.store(keys, job.lease, life, packed.tail, post))
 
 
 async def failed(io: CacheIO, core: Core, job: Job, outcome: Error) -> Outcome[Record]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakValueDictionary
 
+from cachetools import LRUCache
+
 from backendkit.cache.bell import Bell
 from backendkit.cache.l1 import L1, Entry
 from backendkit.core.clock import Clock, seconds_of
@@ -85,11 +87,18 @@ class Record(Entry):
 
 
 class Ticket:
-    """The right to store under one key; shared by all who have asked and not yet stored."""
+    """The right to store under one key; shared by all who have asked and not yet stored.
 
-    __slots__ = ("attached", "count")
+    Attributes:
+        began: seconds on the monotonic clock when the first of them asked.
+        attached: False once something was heard that concerns the key.
+        count: of those who have not yet stored.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("attached", "began", "count")
+
+    def __init__(self, began: float = math.inf) -> None:
+        self.began = began
         self.attached = True
         self.count = 0
 
@@ -118,6 +127,8 @@ class Local:
         self.namespace: Version | None = None
         self.epoch: Version | None = None
         self._tags: WeakValueDictionary[str, Version] = WeakValueDictionary()
+        # Whose entries have been evicted: without it each read from the second tier would ask for them again.
+        self._recent: LRUCache[str, Version] = LRUCache(_RECENT_TAGS)
         self._tickets: dict[str, Ticket] = {}
         self._bells: dict[str, Bell] = {}
 
@@ -134,7 +145,7 @@ class Local:
         with self._lock:
             ticket = self._tickets.get(key)
             if ticket is None:
-                ticket = self._tickets[key] = Ticket()
+                ticket = self._tickets[key] = Ticket(self.now())
             ticket.count += 1
             return ticket
 
@@ -144,6 +155,19 @@ class Local:
             ticket.count -= 1
             if not ticket.count and self._tickets.get(key) is ticket:
                 del self._tickets[key]
+
+    def part(self, key: str) -> None:
+        """Keep who asks now from joining a load that began too long ago, if nobody tells of changes: one may be due."""
+        if key not in self.flights:
+            return
+        now = self.now()
+        with self._lock:
+            ticket = self._tickets.get(key)
+            if ticket is None or now < self.l1.trusted_until or now < ticket.began + self.staleness:
+                return
+            del self._tickets[key]
+            ticket.attached = False
+        self.flights.detach(key)
 
     def fill(self, key: str, ticket: Ticket, record: Record) -> bool:
         """Store, if the ticket is still attached and no version was replaced; tell whether it was."""
@@ -259,6 +283,7 @@ class Local:
                 tag: self._kept(self._tags.get(tag), token, until) for tag, token in tags.items()
             }
             self._tags.update(found)
+            self._recent.update(found)
             return Scope(self.namespace, self.epoch, found)
 
     def invent(self, tags: Iterable[str], draw: Callable[[], bytes], *, read: bool) -> Scope:
@@ -336,3 +361,7 @@ class Local:
             bell = self._bells.pop(key, None)
         if bell is not None:
             bell.ring()
+
+
+_RECENT_TAGS = 4_096
+"""Versions of tags that are kept although no entry of the first tier has them."""

@@ -121,6 +121,10 @@ class Wire:
         except Exception:  # noqa: BLE001 - a user's codec may raise anything
             raise Corrupt("the codec cannot read it") from None
 
+    def body(self, data: bytes) -> bytes | None:
+        """Return the codec's own bytes of what `pack` has made, or None where it was compressed or sealed."""
+        return data[HEAD_BYTES:] if data[:HEAD_BYTES] == self._plain else None
+
     def _opened(self, data: bytes, about: bytes) -> bytes:
         head, body = data[:HEAD_BYTES], data[HEAD_BYTES:]
         if len(head) < HEAD_BYTES or head[0] != VERSION:

@@ -130,9 +130,9 @@ async def _put_many(
     names = core.names
     operations: list[Operation[int]] = []
     for call, each, scope in zip(calls, brought, scopes, strict=True):
-        tail = core.packed(call, each, scope, strict=True)
+        packed = core.packed(call, each, scope, strict=True)
         keys, post = names.keys(call.key), names.post(DROP, call.key)
-        operations.append(tier.put(keys, each.life, tail or b"", post))
+        operations.append(tier.put(keys, each.life, packed.tail if packed else b"", post))
     return await io.run_many(operations)
 
 

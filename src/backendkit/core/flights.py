@@ -67,7 +67,11 @@ class Flights:
 
     def board(self, key: object) -> tuple[Flight, bool]:
         """Join the flight of `key`, or begin one; True: the caller leads, and must `land` it whatever happens."""
-        return self._board(key)
+        flight, leads = self._board(key)
+        if leads:
+            # Nothing else runs on this loop's thread while a caller that blocks leads, so that a task may wait for either.
+            flight.in_task = _running_loop() is not None
+        return flight, leads
 
     def land(self, key: object, flight: Flight, outcome: Outcome[Any]) -> None:
         """End a flight that `board` had the caller lead."""

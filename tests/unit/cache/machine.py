@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from backendkit.cache import flow, writes
+from backendkit.cache.calls import call_of
 from backendkit.cache.codecs import JsonCodec
 from backendkit.cache.decide import entry as entries
-from backendkit.cache.face import Cache, call_of
+from backendkit.cache.face import Cache
 from backendkit.cache.loading import loading
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.core.clock import ManualClock

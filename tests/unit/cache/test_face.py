@@ -480,7 +480,7 @@ def test_bad_arguments_are_named(argument: str, call: Any, clock: ManualClock) -
 
 def test_both_faces_have_the_same_methods() -> None:
     """Names, order and arguments; the asynchronous one awaits."""
-    from backendkit.cache.face import AsyncCache
+    from backendkit.cache.face_async import AsyncCache
 
     def methods(face: type) -> dict[str, list[str]]:
         return {
@@ -492,3 +492,115 @@ def test_both_faces_have_the_same_methods() -> None:
     sync = methods(Cache)
     del sync["after_fork_in_child"]
     assert methods(AsyncCache) == sync
+
+
+def test_many_at_once(make: Any) -> None:
+    """One call of the loader with what is missing; order and duplicates kept; what it leaves out is missing."""
+    cache = make()
+    asked: list[list[str]] = []
+
+    def load(keys: list[str]) -> dict[str, Any]:
+        asked.append(keys)
+        return {key: {"of": key} for key in keys if key != "z"}
+
+    cache.set("b", "set")
+    got = cache.get_or_load_many(["a", "b", "c", "a", "z"], load, tags=["t"])
+    assert got == [{"of": "a"}, "set", {"of": "c"}, {"of": "a"}, MISSING]
+    assert asked == [["a", "c", "z"]]
+    assert cache.get_or_load_many(["c", "a"], load, tags=["t"]) == [{"of": "c"}, {"of": "a"}]
+    assert len(asked) == 1
+    cache.invalidate_tags("t")
+    cache.get_or_load_many(["c"], load)
+    assert len(asked) == 2
+
+
+def test_many_with_a_wrong_loader(make: Any) -> None:
+    """An error is everybody's; a mapping is wanted; nothing hangs on."""
+    cache = make()
+    with pytest.raises(ZeroDivisionError):
+        cache.get_or_load_many(["a", "b"], lambda keys: 1 / 0)
+    with pytest.raises(InvalidArgument, match="mapping"):
+        cache.get_or_load_many(["a", "b"], lambda keys: ["x", "y"])
+    assert cache.get_or_load_many(["a"], lambda keys: {"a": 1}) == [1]
+    assert cache.get_or_load_many([], lambda keys: {}) == []
+
+
+def test_overlapping_bulk_calls_share(clock: ManualClock) -> None:
+    """Each key is loaded once, whoever asks for it together with what."""
+    cache = Cache(MemoryStore(clock=clock))
+
+    async def play() -> None:
+        gate, loads = asyncio.Event(), []
+
+        async def load(keys: list[str]) -> dict[str, str]:
+            loads.extend(keys)
+            await gate.wait()
+            return {key: key for key in keys}
+
+        first = asyncio.create_task(cache.aio.get_or_load_many(["a", "b"], load))
+        second = asyncio.create_task(cache.aio.get_or_load_many(["b", "c"], load))
+        third = asyncio.create_task(cache.aio.get_or_load_many(["c", "a"], load))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        gate.set()
+        assert [await first, await second, await third] == [["a", "b"], ["b", "c"], ["c", "a"]]
+        assert sorted(loads) == ["a", "b", "c"]
+
+    asyncio.run(play())
+
+
+def test_a_decorated_function(clock: ManualClock) -> None:
+    """Its arguments make the key; it is dropped by them, and by tags made of them."""
+    cache = Cache(MemoryStore(clock=clock))
+    calls: list[Any] = []
+
+    @cache.cached("user:{user_id}", ttl=10, tags=["users", "tenant:{tenant}"])
+    def get_user(user_id: int, tenant: str = "a") -> dict[str, Any]:
+        """Return a user."""
+        calls.append((user_id, tenant))
+        return {"id": user_id}
+
+    assert vars(get_user)["__name__"] == "get_user"
+    assert [get_user(1), get_user(user_id=1), get_user(1)] == [{"id": 1}] * 3
+    assert len(calls) == 1
+    assert get_user.key(1) == "user:1"
+    get_user.invalidate(1)
+    get_user(1)
+    cache.invalidate_tags("tenant:a")
+    get_user(1)
+    get_user.expire(1)
+    get_user(1)
+    assert len(calls) == 4
+
+    class Desk:
+        @cache.cached("desk:{number}")
+        def look(self, number: int) -> int:
+            return number
+
+    assert Desk().look(3) == 3
+
+
+def test_a_decorated_coroutine_function(clock: ManualClock) -> None:
+    """The same, awaited; whoever asks for it as a coroutine function is not disappointed."""
+    cache = Cache(MemoryStore(clock=clock))
+    calls: list[int] = []
+
+    @cache.cached("n:{number}", ttl=10)
+    async def double(number: int) -> int:
+        calls.append(number)
+        await asyncio.sleep(0)
+        return 2 * number
+
+    async def play() -> None:
+        assert await asyncio.gather(*(double(2) for _ in range(5))) == [4] * 5
+        assert await double(2) == 4
+        await double.invalidate(2)
+        assert await double(2) == 4
+
+    asyncio.run(play())
+    assert calls == [2, 2]
+    with pytest.raises(InvalidArgument, match="generator"):
+
+        @cache.cached("g")
+        def numbers() -> Iterator[int]:
+            yield 1
