@@ -3,12 +3,22 @@
 from collections.abc import Sequence
 
 from examples.client.scene import Section
-from examples.client.scenes import door, failures, leaving, limits, logins, refusals, users
+from examples.client.scenes import (
+    conditions,
+    door,
+    failures,
+    leaving,
+    limits,
+    logins,
+    refusals,
+    users,
+)
 
 SECTIONS: Sequence[Section] = (
     users.SECTION,
     refusals.SECTION,
     failures.SECTION,
+    conditions.SECTION,
     limits.SECTION,
     door.SECTION,
     logins.SECTION,

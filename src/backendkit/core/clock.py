@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 SECOND_US = 1_000_000
@@ -59,6 +60,16 @@ class SystemClock:
         import asyncio  # noqa: PLC0415  # 25 ms that synchronous programs and `import backendkit.errors` need not pay
 
         await asyncio.sleep(max(us, 0) / SECOND_US)
+
+
+def seconds_of(clock: Clock) -> Callable[[], float]:
+    """Return the clock's monotonic reading in seconds, for paths on which every 10 ns count.
+
+    The machine's clock is then read without a call in between, which costs a third of its `mono_us`.
+    """
+    if type(clock) is SystemClock:
+        return time.monotonic
+    return lambda: clock.mono_us() / SECOND_US
 
 
 class ManualClock:
