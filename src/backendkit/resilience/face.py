@@ -28,6 +28,7 @@ from backendkit.resilience.standing import (
     refuse_foreign,
     state_object,
 )
+from backendkit.resilience.steps import Step, kind_of
 from backendkit.resilience.telling import Listener, Teller
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -165,7 +166,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             CircuitOpen: rejected; nothing ran.
             TypeError: `func` is a coroutine function, see `call_async`.
         """
-        kind = wrappers.kind_of(func)
+        kind = kind_of(func)
         if kind == "coroutine":
             raise TypeError(
                 f"call() would not await {func!r}\nTo fix it: await breaker.call_async(func, ...)"
@@ -187,6 +188,22 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         """
         result: R = await wrappers.call_async(self._gate, func, args, kwargs)
         return result
+
+    def around(self, inner: Step, /) -> Step:
+        """Return the step for functions; as the next three, what a `Pipeline` asks its layers for."""
+        return wrappers.around(self._gate, inner)
+
+    def around_async(self, inner: Step, /) -> Step:
+        """Return the step for coroutine functions."""
+        return wrappers.around_async(self._gate, inner)
+
+    def around_stream(self, inner: Step, /) -> Step:
+        """Return the step for generator functions."""
+        return wrappers.around_stream(self._gate, inner)
+
+    def around_async_stream(self, inner: Step, /) -> Step:
+        """Return the step for asynchronous generator functions."""
+        return wrappers.around_async_stream(self._gate, inner)
 
     def calling(self) -> Self:  # type: ignore[override] # also a context manager
         """Return what guards a block of code: `with breaker.calling():` is `with breaker:`."""
