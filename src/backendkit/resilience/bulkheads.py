@@ -214,7 +214,7 @@ class Bulkhead(Policy):
         Raises:
             BulkheadFull: it did not come in time.
         """
-        marks.tell_waited(came, self._clock.mono_us())
+        marks.tell_waited(self._clock, came, self._clock.mono_us())
         with self._lock:
             era = turn.era
             if era is None:

@@ -69,9 +69,8 @@ class Timeout(OpeningPolicy):
                 return inner(func, args, kwargs)
             finally:
                 context.widen(token)
-                now = now_us()
-                if now >= moment:
-                    marks.tell_late(now)
+                if now_us() >= moment:
+                    marks.tell_late()
 
         marks.mark_tardy(timed)
         return timed
@@ -164,6 +163,6 @@ def _awaited(work: futures.Future[Any], given_us: int) -> Any:
     futures.wait([work], timeout=given_us / SECOND_US)
     if not work.done():
         if work.cancel():
-            raise BulkheadFull("pool", 0)
+            raise BulkheadFull("pool", None)
         raise CallTimeout(given_us, work)
     return work.result()
