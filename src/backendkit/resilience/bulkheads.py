@@ -109,9 +109,12 @@ class Bulkhead(Policy):
 
     def around_async(self, inner: Step, /) -> Step:
         """Return the step for coroutine functions."""
+        lock = self._lock
 
         async def bounded(func: Function, args: Args, kwargs: Kwargs) -> Any:
-            era = self._try_enter()
+            with lock:
+                era = self._era if self._free else None
+                self._free -= era is not None
             if era is None:
                 era = await self._enter_async()
             try:
