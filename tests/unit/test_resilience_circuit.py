@@ -15,7 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import InvalidArgument
-from backendkit.resilience.decide.circuit import MODES, MOVES, Circuit, acquire, lease_us, opening_us
+from backendkit.resilience.decide.circuit import (
+    MODES,
+    MOVES,
+    Circuit,
+    acquire,
+    lease_us,
+    opening_us,
+)
 from backendkit.resilience.decide.windows import FAILED, IGNORED, OK, SLOW, CountWindow
 from backendkit.resilience.machine import Machine, Moved
 from backendkit.resilience.policy import PPM, BreakerPolicy, Rules
