@@ -29,6 +29,7 @@ The state is this process's own. No lock is held while your code runs, be it fun
 """
 
 from backendkit.core.errors import DeadlineExceeded
+from backendkit.resilience.arguments import BreakerArguments
 from backendkit.resilience.backoffs import FullJitter, full_jitter
 from backendkit.resilience.budgets import Budget
 from backendkit.resilience.bulkheads import Bulkhead
@@ -43,14 +44,21 @@ from backendkit.resilience.errors import (
     NothingStarted,
     Rejection,
 )
-from backendkit.resilience.events import CallRetried, CircuitStrained, CircuitTransition
-from backendkit.resilience.face import BreakerArguments, CircuitBreaker
+from backendkit.resilience.events import (
+    CallRetried,
+    CircuitKeptClosed,
+    CircuitObserved,
+    CircuitStrained,
+    CircuitTransition,
+)
+from backendkit.resilience.face import CircuitBreaker
 from backendkit.resilience.fallbacks import Fallback
 from backendkit.resilience.hedges import Hedge
 from backendkit.resilience.layers import Policy
 from backendkit.resilience.machine import Totals
 from backendkit.resilience.pipelines import HarmfulOrder, Pipeline
 from backendkit.resilience.policy import BreakerPolicy
+from backendkit.resilience.registry import CircuitRegistry
 from backendkit.resilience.retries import Retry, RetryOptions
 from backendkit.resilience.steps import Layer
 from backendkit.resilience.timeouts import Timeout
@@ -65,7 +73,10 @@ __all__ = [
     "CallTimeout",
     "Chaos",
     "CircuitBreaker",
+    "CircuitKeptClosed",
+    "CircuitObserved",
     "CircuitOpen",
+    "CircuitRegistry",
     "CircuitStrained",
     "CircuitTransition",
     "Deadline",

@@ -13,6 +13,7 @@ from typing import Any
 
 from backendkit.core.clock import SECOND_US, Clock
 from backendkit.resilience import marks
+from backendkit.resilience.decide.circuit import Grant
 from backendkit.resilience.decide.windows import FAILED, IGNORED
 from backendkit.resilience.errors import CircuitOpen, FailedResult, FailureInfo, Rejection
 from backendkit.resilience.judge import Judge
@@ -32,9 +33,10 @@ class Ticket:
         started_ns: when; None where durations do not matter.
         ended_ns: when, where that is not its end.
         was_late: whether it was told to be late by then; None: ask, if it may be.
+        awaited: whether it was admitted from a coroutine, where nothing may block.
     """
 
-    __slots__ = ("ended_ns", "generation", "started_ns", "was_late")
+    __slots__ = ("awaited", "ended_ns", "generation", "started_ns", "was_late")
 
     def __init__(
         self, generation: int, started_ns: int | None, *, was_late: bool | None = False
@@ -43,6 +45,7 @@ class Ticket:
         self.started_ns = started_ns
         self.ended_ns: int | None = None
         self.was_late = was_late
+        self.awaited = False
 
 
 class Gate:
@@ -91,13 +94,15 @@ class Gate:
         func: Callable[..., Any],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] = MappingProxyType({}),
+        grant: Grant | None = None,
     ) -> Ticket:
-        """Let a call in.
+        """Let a call in; `grant` is the answer where the question was asked already.
 
         Raises:
             CircuitOpen: not now.
         """
-        grant = self.machine.acquire()
+        if grant is None:
+            grant = self.machine.acquire()
         self._teller.drain()
         if not grant.granted:
             raise self._rejection(grant.generation, grant.retry_after_us)
@@ -123,6 +128,17 @@ class Gate:
             if known is None or known[0] != rejecting[1] or known[2] is not self.last_failure:
                 raise self._rejection(rejecting[1], left_ns // 1000)
             raise CircuitOpen(known[1], left_ns // 1000)
+
+    async def admit_async(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Ticket:
+        """Let a call in from a coroutine; raises as `admit` does."""
+        ticket = self.admit(func, args, kwargs, await self.machine.acquire_async())
+        ticket.awaited = True
+        return ticket
 
     def raised(self, ticket: Ticket, error: BaseException) -> None:
         """Tell that a call raised."""
@@ -165,7 +181,11 @@ class Gate:
             self.last_failure = _info(error, self._clock.wall_us())
             if self._teller.listeners:
                 self._teller.append(error)
-        self.machine.report(ticket.generation, bits, asked_us)
+        machine = self.machine
+        machine.report(ticket.generation, bits, asked_us)
+        if machine.owes:
+            # A coroutine may be about to end, or cancelled: it never waits here.
+            (machine.tell_soon if ticket.awaited else machine.tell)()
         self._teller.drain()
         if self._teller.listeners and not bits & (FAILED | IGNORED):
             self._teller.success()

@@ -54,7 +54,7 @@ def around_async_stream(gate: Gate, inner: Step) -> Step:
     """Do the same for asynchronous generator functions."""
 
     async def begin(func: Function, args: Args, kwargs: Kwargs) -> streams.Passage:
-        return _Passage(gate, gate.admit(func, args, kwargs))
+        return _Passage(gate, await gate.admit_async(func, args, kwargs))
 
     return streams.passed_async(inner, begin)
 
@@ -81,7 +81,8 @@ def _long(gate: Gate, inner: Step, told: _Call) -> Any:
 
 
 async def _long_async(gate: Gate, inner: Step, told: _Call) -> Any:
-    ticket = gate.admit(*told)
+    shared = gate.machine.shared
+    ticket = await gate.admit_async(*told) if shared else gate.admit(*told)
     try:
         result = await inner(*told)
     except BaseException as error:
