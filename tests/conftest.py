@@ -23,9 +23,11 @@ settings.register_profile("default", deadline=None, derandomize=False, print_blo
 settings.register_profile("ci", settings.get_profile("default"), max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+# A suite that was started in the background ignores Ctrl-C or the terminal's end, and so would every server it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A suite that was started in the background ignores Ctrl-C, and so would every server that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Nothing fails over in the shared groups: a busy machine must not look like a dead server.
 _CALM_MS = 10_000

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from backendkit.kit import Kit
+from backendkit.passwords import OWASP, PasswordHasher
 from examples.accounts.domain.accounts import Accounts
+from examples.accounts.domain.door import Door
 from examples.accounts.domain.scoring import Scoring
 from examples.accounts.limits import Limits
 from examples.accounts.settings import Settings
@@ -27,6 +29,7 @@ class Services:
         scores: the service that keeps scores.
         scoring: how users stand with it.
         limits: what is let through.
+        door: where operators log in.
     """
 
     kit: Kit
@@ -35,6 +38,7 @@ class Services:
     scores: HttpScores
     scoring: Scoring
     limits: Limits
+    door: Door
 
     @classmethod
     def from_env(cls) -> Self:
@@ -48,13 +52,15 @@ class Services:
         kit.health.add("database", storage.ping)
         accounts, scores = Accounts(storage), HttpScores(settings.scores_url)
         scoring = Scoring(accounts, scores)
+        limits = Limits.of(kit)
         return cls(
             kit=kit,
             storage=storage,
             accounts=accounts,
             scores=scores,
             scoring=scoring,
-            limits=Limits.of(kit),
+            limits=limits,
+            door=Door(PasswordHasher(OWASP), settings.operators, limits.logins),
         )
 
     def close(self) -> None:

@@ -18,8 +18,11 @@ from backendkit.settings import Settings
 
 if TYPE_CHECKING:
     from backendkit.core.store import Store
+    from backendkit.passwords import PasswordHasher
     from backendkit.ratelimit import RateLimiter
     from backendkit.ratelimit.face import Limits
+    from backendkit.tokens import OneTime, Tokens
+    from backendkit.tokens.state import Loader
 
 
 class Kit:
@@ -66,6 +69,7 @@ class Kit:
             self.health.add("store", self._reach_store)
         self._opened: Store | None = None
         self._limits: Store | None = None
+        self._hashers: list[PasswordHasher] = []
         self._at_exit: list[weakref.finalize[[], Kit]] = []
         self._lock = threading.Lock()
 
@@ -118,13 +122,92 @@ class Kit:
         }
         return RateLimiter(self._limiter_store(), limits, name=name, **{**settings, **options})
 
+    def tokens(self, *, loader: Loader | None = None, **options: Any) -> Tokens:
+        """Return tokens with sessions in the store, as the settings `tokens` say. Make them once, and share them.
+
+        Args:
+            loader: as for `Tokens`.
+            options: as for `Tokens`; they win over the settings.
+
+        Raises:
+            SettingsError: keys, secrets, issuer or audience are neither set nor passed.
+        """
+        from backendkit.tokens import Tokens  # noqa: PLC0415 - an application without tokens loads no cryptography
+
+        wanted = self.settings.tokens
+        made: dict[str, Any] = {
+            "loader": loader, "store": self.store, "hooks": self.hooks, "clock": self.clock, **options,
+        }  # fmt: skip
+        if not {"issuer", "audience"} <= options.keys():
+            issuer, audience = wanted.names()
+            made = {"issuer": issuer, "audience": audience, **made}
+        for name, make in (
+            ("keys", wanted.key_ring),
+            ("secret", wanted.secret_ring),
+            ("policy", wanted.policy),
+        ):
+            if name not in options:
+                made[name] = make()
+        return Tokens(**made)
+
+    def one_time(self, purpose: str, **options: Any) -> OneTime:
+        """Return one-time tokens for a purpose, on the store, with secrets and issuer of the settings `tokens`.
+
+        Args:
+            purpose: as for `OneTime`.
+            options: as for `OneTime`; they win over the settings.
+
+        Raises:
+            SettingsError: as for `tokens`.
+        """
+        from backendkit.tokens import OneTime  # noqa: PLC0415 - as above
+
+        made: dict[str, Any] = {"store": self.store, "clock": self.clock, **options}
+        if "secret" not in made:
+            made["secret"] = self.settings.tokens.secret_ring()
+        if "issuer" not in made:
+            made["issuer"] = self.settings.tokens.names()[0]
+        return OneTime(purpose, **made)
+
+    def passwords(self, **options: Any) -> PasswordHasher:
+        """Return a hasher as the settings `passwords` say; `close` ends its threads. Make it once, and share it.
+
+        Args:
+            options: as for `PasswordHasher`; they win over the settings.
+        """
+        from backendkit.passwords import PasswordHasher, Profile  # noqa: PLC0415 - as above
+
+        wanted = self.settings.passwords
+        settings: dict[str, Any] = {
+            "profile": Profile(
+                memory_kib=wanted.memory_mib << 10,
+                iterations=wanted.iterations,
+                parallelism=wanted.parallelism,
+            ),
+            "peppers": wanted.pepper_ring(),
+            "legacy": wanted.schemes(),
+            "workers": wanted.workers,
+            "max_pending": wanted.max_pending,
+            "queue_timeout": wanted.queue_timeout,
+            "hooks": self.hooks,
+            "clock": self.clock,
+        }
+        hasher = PasswordHasher(**{**settings, **options})
+        with self._lock:
+            self._hashers.append(hasher)
+        return hasher
+
     def close(self) -> None:
         """Close what this kit has opened; again, or before anything was, does nothing. A later use opens it anew."""
+        for hasher in self._hashers:
+            hasher.close()
         for store in self._release():
             store.close()
 
     async def aclose(self) -> None:
         """Close as `close` does, from an event loop: connections of that loop are closed in order."""
+        for hasher in self._hashers:
+            hasher.close()
         for store in self._release():
             await store.aio.close()
             store.close()

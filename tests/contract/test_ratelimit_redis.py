@@ -191,6 +191,18 @@ def test_several_subjects_on_a_cluster(redis_cluster: ClusterGroup, namespace: s
     assert asyncio.run(limiter.aio.hit(who)).allowed
 
 
+def test_leases_of_several_subjects_on_a_cluster(
+    redis_cluster: ClusterGroup, namespace: str
+) -> None:
+    """Permits are taken over several slots as units are; none too many, and the next hits ask nobody."""
+    limiter = limiter_on(
+        redis_cluster.url, namespace, *ADDRESS_AND_USER, lease=Lease(permits=2, ttl=60)
+    )
+    who = {"address": "192.0.2.1", "user": "ada"}
+    assert [limiter.hit(who).source for _ in range(2)] == ["lease", "lease"]
+    assert [limiter.hit(who).allowed for _ in range(3)] == [True, False, False]
+
+
 def test_many_at_once_on_a_cluster_never_admit_too_much(
     redis_cluster: ClusterGroup, namespace: str
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from backendkit.ratelimit.decide import giving, taking
 from backendkit.stores import MemoryStore
 from tests.contract import oracle
 from tests.contract.oracle import Model
-from tests.ground.stores import Driver
+from tests.ground.stores import Bench, Driver
 
 MODELS: dict[str, type[Model]] = {
     "log": oracle.Log,
@@ -28,7 +28,7 @@ MODELS: dict[str, type[Model]] = {
 }
 BY_KIND = {rules.kind: rules for rules in ALGORITHMS}
 
-WINDOW = 7_000  # not a multiple of the buckets: their widths differ
+WINDOW = 7_000_000  # not a multiple of the buckets: their widths differ
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ class Move:
     which: int
 
 
+HALF, QUARTER, THIRD = WINDOW // 2, WINDOW // 4, WINDOW // 3
 steps_us = st.one_of(
-    st.sampled_from(
-        [0, 0, 1, 500, 1_000, 2_333, 6_999, 7_000, 7_001, 20_000, -1, -50_000, 3_600_000_000]
-    ),
-    st.integers(0, 3_000),
+    # Quarters and halves add up to a window, so that many an entry is exactly as old, or by one unit off.
+    st.sampled_from([0, 0, 1, QUARTER, QUARTER, HALF, HALF, HALF - 1, HALF + 1]),
+    st.sampled_from([WINDOW - 1, WINDOW, WINDOW + 1, THIRD, THIRD + 1, 2 * THIRD + 1]),
+    st.sampled_from([500_000, 3 * WINDOW, -1, -50_000_000, 3_600_000_000]),
+    st.integers(0, HALF),
 )
 moves = st.builds(
     Move,
@@ -61,10 +63,24 @@ moves = st.builds(
     st.integers(0, 4),
     st.integers(1, 30),
     st.integers(1, 3),
-    st.sampled_from([1, 400, 5_000]),
+    st.sampled_from([1, 400_000, 5_000_000]),
     st.integers(0, 5),
 )
 histories = st.lists(moves, min_size=1, max_size=40)
+
+
+@st.composite
+def steady_histories(draw: st.DrawFn) -> list[Move]:
+    """A limit that hardly ever changes, small steps: rings of stamps fill, turn over, grow and shrink."""
+    cap = draw(st.sampled_from([1, 2, 3, 5, 17, 40]))
+    steps = st.sampled_from([0, 1, QUARTER - 1, QUARTER, QUARTER + 1, HALF, WINDOW - 1, WINDOW])
+    verbs = st.sampled_from(["hit", "hit", "hit", "grant", "look", "give", "twice"])
+    caps = st.sampled_from([cap] * 12 + [cap + 2, max(1, cap - 1), 3 * cap])
+    costs, grants = st.integers(0, 3), st.sampled_from([1, 2, cap, 2 * cap])
+    one = st.builds(
+        Move, steps, verbs, caps, costs, grants, st.just(1), st.just(1), st.integers(0, 3)
+    )
+    return draw(st.lists(one, min_size=5, max_size=60))
 
 
 class Player:
@@ -119,6 +135,13 @@ def ask(model: Model, now: int, operation: Operation[Reply]) -> list[int]:
     return model.take(now, cap, least, most, mode, token, span)
 
 
+@pytest.fixture
+def single(bench: Bench) -> Iterator[Driver]:
+    """One Redis, whose replies come soon."""
+    with bench.driver("single", "sync") as opened:
+        yield opened
+
+
 def extra_of(kind: str) -> int:
     """Buckets, or the rate."""
     return {"buckets": 3, "gcra": 3}.get(kind, 0)
@@ -126,7 +149,7 @@ def extra_of(kind: str) -> int:
 
 @pytest.mark.parametrize("kind", MODELS)
 @settings(max_examples=250, deadline=None)
-@given(history=histories)
+@given(history=st.one_of(steady_histories(), histories))
 def test_the_fold_decides_as_the_oracle(kind: str, history: list[Move]) -> None:
     """Decision, remaining units and all waits are exact to the microsecond, while limits change and clocks step."""
     clock = ManualClock()
@@ -138,6 +161,24 @@ def test_the_fold_decides_as_the_oracle(kind: str, history: list[Move]) -> None:
         operation = player.operation(move)
         reply = store.run(operation)
         assert reply == ask(model, clock.wall_us(), operation), (move, operation.args)
+        player.learn(move, reply)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(history=st.one_of(steady_histories(), histories))
+def test_lua_decides_as_the_oracle(single: Driver, kind: str, history: list[Move]) -> None:
+    """Many more histories than all stores could play."""
+    single.begin_anew()
+    player = Player(BY_KIND[kind], extra_of(kind), single.key("k"))
+    model = MODELS[kind](WINDOW, extra_of(kind))
+    for move in history:
+        single.clock.step_wall(move.step_us)
+        operation = player.operation(move)
+        reply = single.run(operation)
+        assert reply == ask(model, single.clock.wall_us(), operation), (move, operation.args)
         player.learn(move, reply)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import pages
+from tests.docs import pages, settings
 from tests.structure.tree import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,3 +59,8 @@ def test_a_wrong_page_is_found(page: str, said: str, tmp_path: Path) -> None:
 def test_a_right_page_runs(page: str, ran: int, tmp_path: Path) -> None:
     """One namespace a page, outputs compared, excused blocks left out, indented blocks as well."""
     assert pages.run(page, tmp_path) == ran
+
+
+def test_the_page_of_settings_says_what_is_declared() -> None:
+    """`python -m tests.docs.settings --write` brings it up to date."""
+    assert settings.PAGE.read_text(encoding="utf-8") == settings.page()

@@ -67,7 +67,8 @@ def test_everything_that_a_server_says_is_a_record(server: str, tmp_path: Path) 
                 assert fetch(f"http://127.0.0.1:{port}/{number}") == b"ok"
         finally:
             process.send_signal(signal.SIGINT if server == "werkzeug" else signal.SIGTERM)
-            written, _ = process.communicate(timeout=20)
+            # A gunicorn worker that was still booting misses the signal, and is killed after 30 s.
+            written, _ = process.communicate(timeout=60)
             PORTS.give_back(port)
     lines = [line for line in written.decode().splitlines() if line.startswith("{")]
     records: list[dict[str, Any]] = [json.loads(line) for line in lines]

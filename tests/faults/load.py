@@ -191,6 +191,14 @@ class Books:
         assert not [t for t in self.done if t not in counted and t not in lost], "done, yet not run"
 
 
+def replicated(server: Server, key: bytes = b"replicated") -> None:
+    """Return once a replica has all that this master had acknowledged when this was called; sets `key`."""
+    with server.wire() as wire:  # WAIT speaks of its own connection's writes
+        wire.command("SET", key, 1)
+        acknowledged = wire.command("WAIT", 1, 10_000)
+    assert acknowledged == 1, "no replica follows"
+
+
 class Load:
     """Threads and tasks that run operations on one store until told to stop.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,7 @@ from backendkit.stores import Guarded, connect
 from backendkit.stores.redis import RedisStore
 from backendkit.stores.redis.shared import CHUNK
 from backendkit.stores.redis.wire import Packer
+from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
 from tests.ground.loops import in_threads
 from tests.ground.proxy import FaultProxy
@@ -27,6 +30,14 @@ ONE = Script("one", lua="return {1}", fold=lambda states, now, args: Change((), 
 def one() -> Operation[Any]:
     """Return an operation that answers one."""
     return Operation(ONE, (b"k",), (), read=list)
+
+
+TWO = Script("two", lua="return {2}", fold=lambda states, now, args: Change((), [2]))
+
+
+def other() -> Operation[Any]:
+    """Return an operation of another script, that answers two."""
+    return Operation(TWO, (b"k",), (), read=list)
 
 
 def bare(url: str, *, timeout: float = 0.25, connect_timeout: float = 0.25) -> RedisStore:
@@ -81,6 +92,97 @@ def test_a_huge_batch_is_carried_out(colour: str, own_redis: Callable[..., Singl
     many = store.run_many if colour == "sync" else lambda o: asyncio.run(store.aio.run_many(o))
     assert [outcome.unwrap() for outcome in many(operations)] == [[1]] * 20_500
     assert many([]) == []
+    store.close()
+
+
+def test_a_batch_of_unknown_scripts_goes_twice_not_each_by_itself(
+    own_redis: Callable[..., Single],
+) -> None:
+    """After a restart a server knows no script: the batch is sent again, each script's text once."""
+    redis = own_redis()
+    store = bare(redis.url, timeout=5.0, connect_timeout=5.0)
+    operations = [one() if n % 2 else other() for n in range(40)]
+    assert [outcome.unwrap() for outcome in store.run_many(operations)] == [[2], [1]] * 20
+    stats = store.stats()
+    assert (stats.batches, stats.resent, stats.largest_batch) == (2, 40, 40)
+    calls = {
+        name: int(line.split("calls=")[1].split(",")[0])
+        for name, line in redis.server.info("commandstats").items()
+    }
+    assert (calls["cmdstat_eval"], calls["cmdstat_evalsha"]) == (2, 40 + 38)
+    store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_batch_waits_once_for_all_nodes(
+    colour: str, own_cluster: Callable[..., ClusterGroup]
+) -> None:
+    """Each is sent its share before the first is waited for: what hangs on two costs one timeout."""
+    cluster = own_cluster(node_timeout_ms=60_000)
+    masters = cluster.masters()
+    keys = [f"{{{cluster.tag_on(node)}}}".encode() for node in masters]
+    store = bare(cluster.url, timeout=1.0, connect_timeout=1.0)
+    many = store.run_many if colour == "sync" else lambda o: asyncio.run(store.aio.run_many(o))
+    operations = [Operation(ONE, (keys[n % 3],), (), read=list) for n in range(9)]
+    assert [outcome.unwrap() for outcome in many(operations)] == [[1]] * 9
+    with masters[0].paused(), masters[1].paused():
+        begun = time.monotonic()
+        outcomes = many(operations)
+        spent = time.monotonic() - begun
+    failed = [isinstance(outcome, Error) for outcome in outcomes]
+    assert failed == [True, True, False] * 3
+    assert 1.0 <= spent < 1.9
+    store.close()
+
+
+def test_an_interrupt_within_a_batch_leaves_no_connection_out_of_step(
+    own_cluster: Callable[..., ClusterGroup],
+) -> None:
+    """What was sent to other nodes is not received any more: their connections are closed."""
+    cluster = own_cluster(node_timeout_ms=60_000)
+    masters = cluster.masters()
+    keys = [f"{{{cluster.tag_on(node)}}}".encode() for node in masters]
+    store = bare(cluster.url, timeout=20.0, connect_timeout=20.0)
+    operations = [Operation(ONE, (key,), (), read=list) for key in keys]
+    store.run_many(operations)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    me = threading.main_thread().ident
+    try:
+        with masters[0].paused():
+            threading.Timer(0.2, signal.pthread_kill, (me, signal.SIGUSR1)).start()
+            with pytest.raises(KeyboardInterrupt):
+                store.run_many(operations)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert store.stats().connections == 0
+    twos = [Operation(TWO, (key,), (), read=list) for key in keys]
+    assert [outcome.unwrap() for outcome in store.run_many(twos)] == [[2]] * 3
+    store.close()
+
+
+@pytest.mark.parametrize("batch", [1, CHUNK])
+def test_a_stalled_loop_takes_no_server_for_dead(
+    batch: int, own_redis: Callable[..., Single]
+) -> None:
+    """The replies came in time and lie in the socket: whoever comes late to read them is the application."""
+    store = bare(own_redis().url, timeout=0.2, connect_timeout=5.0)
+
+    async def main() -> list[Any]:
+        await store.aio.run(one())
+        running = [asyncio.ensure_future(store.aio.run(one())) for _ in range(batch)]
+        before = store.stats().operations
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert store.stats().operations == before + batch  # they are sent
+        time.sleep(0.5)  # noqa: ASYNC251  # the stall
+        return await asyncio.gather(*running)
+
+    assert asyncio.run(main()) == [[1]] * batch
+    assert store.stats().timeouts == 0
     store.close()
 
 

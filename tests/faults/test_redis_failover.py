@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backendkit.core.errors import NotSent, StoreError, StoreUnavailable
-from tests.faults.load import Books, Load, bare, counts, guarded, tick
+from tests.faults.load import Books, Load, bare, counts, guarded, replicated, tick
 from tests.ground.proxy import FaultProxy
 from tests.ground.sentinel import SentinelGroup
 from tests.ground.servers import Server
@@ -30,7 +30,7 @@ def group() -> Iterator[SentinelGroup]:
 def _clean(group: SentinelGroup) -> None:
     group.settle()
     group.master().command("DEL", KEY)
-    group.master().command("WAIT", 1, 5_000)
+    replicated(group.master())
 
 
 def check(load: Load, master: Server, trusted: int, settled: int) -> None:
@@ -58,8 +58,8 @@ def test_failover_on_command(group: SentinelGroup, guard: bool) -> None:
     """The old master lives on as a replica: READONLY and killed connections."""
     store = (guarded if guard else bare)(group.url, timeout=1.0, connect_timeout=1.0)
     with failing_over(store) as load:
-        group.master().command("WAIT", 1, 1_000)
         trusted = len(load.books.done)
+        replicated(group.master())
         new = group.failover()
         settled = len(load.books.done)
     check(load, new, trusted, settled)
@@ -75,13 +75,13 @@ def test_failover_by_death(group: SentinelGroup) -> None:
     took: list[float] = []
     with failing_over(store) as load:
         old = group.master()
-        old.command("WAIT", 1, 1_000)
         trusted = len(load.books.done)
+        replicated(old)
         died = time.perf_counter()
         old.kill()
         eventually(lambda: store.down, "the guard has opened", every=0.001)
-        settled = len(load.books.done)
         eventually(lambda: not store.down, "a new master serves", within=30, every=0.001)
+        settled = len(load.books.done)
         took.append(time.perf_counter() - died)
         group.settle()
     new = group.master()
@@ -98,12 +98,12 @@ def test_the_master_is_paused_not_killed(group: SentinelGroup) -> None:
     store = guarded(group.url)
     with failing_over(store) as load:
         old = group.master()
-        old.command("WAIT", 1, 1_000)
         trusted = len(load.books.done)
+        replicated(old)
         with old.paused():
             eventually(lambda: store.down, "the guard has opened")
-            settled = len(load.books.done)
             eventually(lambda: not store.down, "a new master serves", within=30)
+            settled = len(load.books.done)
             load.progress(200)
             # One sentinel knows it, and has told the store; the others hear of it now.
             eventually(lambda: group.master() is not old, "another master is elected")

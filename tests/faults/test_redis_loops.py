@@ -447,6 +447,7 @@ def test_a_synchronous_call_on_the_loops_thread(
         await asyncio.gather(*flying)
 
     asyncio.run(main())
+    assert len(counts(redis_single.server, key)) == 20
     store.close()
 
 

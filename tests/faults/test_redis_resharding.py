@@ -11,7 +11,7 @@ from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Value
 from backendkit.stores import Guarded
 from backendkit.stores.redis import RedisStore
-from tests.faults.load import Books, Load, bare, counts, guarded, pair, tick, token_of
+from tests.faults.load import Books, Load, bare, counts, guarded, pair, replicated, tick, token_of
 from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
 from tests.ground.proxy import FaultProxy
@@ -227,19 +227,19 @@ def test_a_node_dies_and_its_replica_takes_over(own_cluster: Callable[..., Clust
     keys = [f"{{{cluster.tag_on(node)}}}".encode() for node in rest]
     hit = f"{{{cluster.tag_on(victim)}}}".encode()
     slot = key_slot(hit)
-    store = guarded(cluster.url)
+    store = guarded(cluster.url, timeout=2.0, connect_timeout=2.0)
     healthy = Load(store, lambda n: tick(keys[n % 2]), threads=2, tasks=4)
     struck = Load(store, lambda _: tick(hit), threads=2, tasks=4)
     with healthy.running(), struck.running():
         healthy.progress()
         struck.progress()
-        victim.command("WAIT", 1, 1_000)
         trusted = len(struck.books.done)
+        replicated(victim, hit + b"replicated")
         died = time.perf_counter()
         victim.kill()
         eventually(lambda: store.down, "the guard has opened", every=0.001)
-        settled = len(struck.books.done)
         eventually(lambda: not store.down, "the replica serves", within=30, every=0.001)
+        settled = len(struck.books.done)
         assert time.perf_counter() - died < 12
         struck.progress(100)
         healthy.progress(100)

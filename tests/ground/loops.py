@@ -21,6 +21,7 @@ from tests.ground.lifeline import die_with
 T = TypeVar("T")
 
 _WITHIN_S = 30.0
+_LAST_WORDS_S = 5.0
 
 
 class StallMeter:
@@ -142,15 +143,26 @@ def in_fork(work: Callable[[], T], *, within: float = _WITHIN_S) -> T:
         raise
     finally:
         os.close(reader)
-        os.waitpid(
-            pid, 0
-        )  # after its answer it has nothing left to do but to save what coverage saw
+        _reap(pid)
     if not answer:
         raise RuntimeError("the forked child died without an answer")
     result, error = pickle.loads(answer)
     if error is not None:
         raise error
     return result  # type: ignore[no-any-return]  # pickled by our own child
+
+
+def _reap(pid: int) -> None:
+    """Wait for a child that has answered, and has nothing left to do but to save what coverage saw.
+
+    Coverage's own lock may have been another thread's when the parent forked: then the child waits for ever.
+    """
+    watch = os.pidfd_open(pid)
+    ended, _, _ = select.select([watch], [], [], _LAST_WORDS_S)
+    os.close(watch)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def in_subprocess(source: str, *arguments: str, within: float = _WITHIN_S) -> str:

@@ -2,13 +2,15 @@
 
 import gc
 import logging
+import sys
+import threading
 import weakref
 from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 
 from backendkit.core.events import Event, Hooks
-from tests.ground.loops import in_threads
+from tests.ground.loops import in_fork, in_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,36 @@ def test_hooks_come_and_go_from_many_threads() -> None:
 
     in_threads(8, work)
     assert len(hooks._hooks) == 8
+
+
+def test_a_fork_among_threads_leaves_no_lock_behind() -> None:
+    """Whatever another thread was doing: the child adds a hook, and is told."""
+    hooks = Hooks()
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            hooks.add(lambda _: None)()
+
+    def child() -> int:
+        told: list[Event] = []
+        hooks.add(told.append)
+        hooks.emit(Closed())
+        return len(told)
+
+    busy = [threading.Thread(target=work) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in busy:
+            thread.start()
+        told = [in_fork(child) for _ in range(20)]
+    finally:
+        done.set()
+        for thread in busy:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert told == [1] * 20
 
 
 def test_a_record_does_not_change() -> None:

@@ -66,6 +66,26 @@ def test_what_is_told_as_an_internal_error_is_not_listed(catalogue: Catalogue, c
     assert code not in {entry.code for entry in catalogue.entries}
 
 
+def test_two_applications_of_one_process_list_their_own() -> None:
+    """Each names its classes; what it maps to, has told, or takes in later is its own as well, and so is the library's."""
+    one, two = Errors(Documented), Errors()
+    two.adopt(Silent)
+
+    def own(errors: Errors) -> set[str]:
+        return {e.code for e in errors.catalogue().entries if e.code.startswith("TEST_")}
+
+    assert (own(one), own(two)) == ({"TEST_DOCUMENTED"}, {"TEST_SILENT"})
+    assert {"NOT_FOUND", "RATE_LIMITED"} <= {e.code for e in one.catalogue().entries}
+    two.render(Documented(seat=1, row=2))
+    one.map(KeyError, Silent)
+    assert own(one) == own(two) == {"TEST_DOCUMENTED", "TEST_SILENT"}
+    three = Errors(Documented)
+    three.translate({"de": {"errors": {"TEST_DOCUMENTED": "Belegt"}}})
+    assert own(three) == {"TEST_DOCUMENTED"}
+    three.adopt()
+    assert own(three) >= {"TEST_DOCUMENTED", "TEST_SILENT"}
+
+
 def test_classes_defined_since_are_listed() -> None:
     """An application's modules are often imported after its registry was built."""
     errors = Errors()

@@ -139,6 +139,7 @@ def test_it_runs_as_a_module() -> None:
     assert json.loads(done.stdout)["errors"]
 
 
-def test_importing_it_runs_nothing() -> None:
+def test_importing_it_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """Documentation tools import every module."""
     import_module("backendkit.cli.__main__")
+    assert capsys.readouterr() == ("", "")

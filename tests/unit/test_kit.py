@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -38,34 +37,42 @@ def test_closing_is_idempotent_and_a_later_use_opens_anew() -> None:
     asyncio.run(kit.aclose())
 
 
+class Closing(MemoryStore):
+    """Counts how often it is closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        """Count."""
+        self.closed += 1
+        super().close()
+
+
 def test_a_store_that_was_passed_in_is_its_makers_to_close() -> None:
     """The kit did not open it."""
-    store = MemoryStore()
-    with patch.object(MemoryStore, "close") as close:
-        kit = Kit(store=store)
-        assert kit.store is store
-        kit.close()
-        asyncio.run(kit.aclose())
-    close.assert_not_called()
+    store = Closing()
+    kit = Kit(store=store)
+    assert kit.store is store
+    kit.close()
+    asyncio.run(kit.aclose())
+    assert store.closed == 0
 
 
-def test_closing_closes_what_was_opened() -> None:
+def test_closing_closes_what_was_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways."""
-    with patch.object(MemoryStore, "close") as close:
-        with Kit() as kit:
-            _ = kit.store
-        assert close.call_count == 1
+    monkeypatch.setattr("backendkit.stores.connect", lambda _url, **_: Closing())
+    with Kit() as kit:
+        opened = [kit.store]
 
     async def scenario() -> None:
         async with Kit() as kit:
-            _ = kit.store
+            opened.append(kit.store)
 
-    with patch.object(MemoryStore, "close") as close:
-        asyncio.run(scenario())
-        assert close.called
+    asyncio.run(scenario())
+    assert [isinstance(store, Closing) and store.closed > 0 for store in opened] == [True, True]
 
 
-def test_the_store_is_made_as_the_settings_say() -> None:
+def test_the_store_is_made_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what was set is passed: a default must not win over an option in the URL."""
     seen: dict[str, Any] = {}
 
@@ -75,8 +82,8 @@ def test_the_store_is_made_as_the_settings_say() -> None:
 
     settings = Settings(store=StoreSettings(url="redis://h/0?connect_timeout=1", timeout=2))  # type: ignore[arg-type]
     kit = Kit(settings)
-    with patch("backendkit.stores.connect", connect):
-        _ = kit.store
+    monkeypatch.setattr("backendkit.stores.connect", connect)
+    _ = kit.store
     assert seen.pop("clock") is kit.clock
     assert seen.pop("hooks") is kit.hooks
     assert seen == {"url": "redis://h/0?connect_timeout=1", "timeout": 2}

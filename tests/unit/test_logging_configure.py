@@ -9,6 +9,7 @@ import logging
 import logging.config
 import logging.handlers
 import queue
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -651,3 +652,91 @@ def test_an_audit_event_that_nobody_takes_is_not_said_to_be_taken() -> None:
 def test_keys_break_no_line_of_other_peoples_handlers() -> None:
     """Nor what happened."""
     assert str(Structured("a\nb", {"k\nk": 1})) == "a\\nb k\\nk=1"
+
+
+def migrate() -> None:
+    """Do to logging what Alembic's `fileConfig`, or somebody's `dictConfig`, does."""
+    quiet = {"class": "logging.NullHandler"}
+    root = {"handlers": ["quiet"], "level": "WARNING"}
+    logging.config.dictConfig({"version": 1, "handlers": {"quiet": quiet}, "root": root})
+
+
+@pytest.fixture
+def switched_off() -> Iterator[None]:
+    """Switch on again, after the test, the loggers of others that `migrate` switches off."""
+    known = [
+        one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)
+    ]
+    before = [(one, one.disabled) for one in known]
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    for one, disabled in before:
+        one.disabled = disabled
+    logging.root.handlers, logging.root.level = handlers, level
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_what_a_migration_has_taken_is_taken_back() -> None:
+    """The root logger's handlers, its level, and the loggers that `dictConfig` switches off by default."""
+    out = Lines()
+    names = ("backendkit.access", "uvicorn.error", "backendkit.errors")
+    for name in names:
+        logging.getLogger(name)
+    with configure_logging(stream=out) as first:
+        migrate()
+        logging.getLogger("shop.new").info("lost")
+        assert out.records() == []
+        assert configure_logging(stream=out) is first
+        logging.getLogger("shop.new").info("told")
+        for name in names:
+            logging.getLogger(name).error("told")
+        assert [record["event"] for record in out.records()] == ["told"] * 4
+    first.attach()
+    assert not any(isinstance(one, RecordHandler) for one in logging.root.handlers)
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_an_unhandled_error_is_recorded_though_a_migration_has_switched_logging_off() -> None:
+    """Nobody else tells it."""
+    out = Lines()
+    logging.getLogger("backendkit.errors")
+    with configure_logging(stream=out):
+        migrate()
+        unhandled(ValueError("x"), "GET /x")
+    assert [record["event"] for record in out.records()] == ["unhandled error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "args"),
+    [
+        ("uvicorn.access", '%s - "%s %s HTTP/%s" %d', ("1.2.3.4:5", "GET", "/a?q=hunter2", "1.1", 200)),
+        ("uvicorn.error", '%s - "WebSocket %s" [accepted]', ("1.2.3.4:5", "/a?q=hunter2")),
+        ("gunicorn.access", '1.2.3.4 - - "GET /a?q=hunter2 HTTP/1.1" 200 2 "http://b/?x=hunter2" "UA?"', ()),
+        ("werkzeug", '1.2.3.4 - - [1/Jan] "GET /a?q=hunter2 HTTP/1.1" 200 -', ()),
+    ],
+)  # fmt: skip
+def test_servers_access_lines_have_no_query(name: str, message: str, args: tuple[Any, ...]) -> None:
+    """Any parameter may be a secret; which one is nobody's to know."""
+    out = Lines()
+    with configure_logging(stream=out):
+        logging.getLogger(name).info(message, *args)
+    event = out.one()["event"]
+    assert "/a?***" in event
+    assert "hunter2" not in event
+    assert name != "gunicorn.access" or event.endswith('"http://b/?***" "UA?"')
+
+
+QUIET = """
+from backendkit.logging import AccessLog
+from backendkit.http import report
+AccessLog().write(None, "GET", "/nowhere", 404, 1000)
+AccessLog().write(None, "GET", "/boom", 500, 1000)
+report(ValueError("told"), "GET /boom")
+"""
+
+
+def test_where_nobody_configured_logging_access_lines_are_silent_and_errors_are_not() -> None:
+    """Python prints what is a warning or worse, which each 404 would be."""
+    run = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True)
+    assert "request" not in run.stderr
+    assert "ValueError: told" in run.stderr

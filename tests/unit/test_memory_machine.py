@@ -20,7 +20,6 @@ from tests.unit.test_memory_store import CACHE, WRITE, audit, doing
 MAX_ENTRIES = 5
 MAX_BYTES = 3_000
 ENTRY_BYTES = 300
-BUCKET_US = 2**20
 
 KEYS = [b"a", b"bb", b"ccc", b"dddd", b"eeeee", b"ffffff", b"ggggggg"]
 
@@ -132,12 +131,12 @@ class Machine(RuleBasedStateMachine):
             del self.model[key]
 
     def is_refusal_due(self, work: dict[bytes, tuple[str, int, int]]) -> bool:
-        """Whether the work does not fit beside what may not go: neither expired by a second nor to be dropped."""
+        """Whether the work does not fit beside what may not go: neither in a bucket whose time has passed nor to be dropped."""
         now = self.clock.mono_us()
         sizes = {
             key: self.weight(key)
             for key, entry in self.entries().items()
-            if entry[1] >> 20 >= now >> 20 and key not in self.store._evictable
+            if entry[3].due > now and key not in self.store._evictable
         }
         for key in work:  # the operation's own keys are spared, but what has expired of them
             if key in self.entries() and self.entries()[key][1] > now:
@@ -163,13 +162,14 @@ class Machine(RuleBasedStateMachine):
         held = self.live(key)
         return -1 if held is None else held.size
 
-    def entries(self) -> dict[bytes, tuple[Any, int, int]]:
+    def entries(self) -> dict[bytes, Any]:
         """Return what lies in the store."""
         return {key: entry for shard in self.store._shards for key, entry in shard.items()}
 
     def weight(self, key: bytes) -> int:
         """Return what the store counts for a key."""
-        return self.entries()[key][2]
+        weight: int = self.entries()[key][2]
+        return weight
 
     def state(self, key: bytes) -> object:
         """Return what lies in the store under a key, expired or not."""

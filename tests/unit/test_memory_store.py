@@ -15,6 +15,7 @@ from backendkit.core.errors import InvalidArgument, StoreClosed, StoreFull
 from backendkit.core.operation import DELETE, KEEP, Change, Operation, Reply, Script, State, Write
 from backendkit.core.outcome import Error
 from backendkit.stores import MemoryStore
+from backendkit.stores.memory import _CHUNK as CHUNK
 from backendkit.stores.memory import _ENTRY_BYTES
 from tests.ground.loops import in_fork, in_threads
 
@@ -83,15 +84,19 @@ def size_of(store: MemoryStore, *keys: bytes) -> list[int]:
 def audit(store: MemoryStore) -> None:
     """Count everything again, and compare with what the store believes."""
     entries = {key: entry for shard in store._shards for key, entry in shard.items()}
-    listed = {key: bucket for bucket, keys in store._buckets.items() for key in keys}
+    listed = {
+        key: chunk for bucket in store._buckets.values() for chunk in bucket for key in chunk.keys
+    }
     assert store.stats().entries == len(entries)
     assert store.stats().bytes == sum(entry[2] for entry in entries.values())
-    assert listed == {key: entry[1] >> 20 for key, entry in entries.items()}
-    assert all(store._buckets.values()), "no bucket is empty"
-    assert set(store._buckets) <= set(store._due)
+    assert listed == {key: entry[3] for key, entry in entries.items()}
+    assert all(entry[1] <= entry[3].due for entry in entries.values()), "nothing goes early"
+    for due, bucket in store._buckets.items():
+        assert all(chunk.due == due and 0 < len(chunk.keys) <= CHUNK for chunk in bucket)
+    assert sorted(store._buckets) == sorted(store._due)
     assert store._due[:1] == sorted(store._due)[:1]
     assert set(store._evictable) <= set(entries)
-    for key, (state, _, nbytes) in entries.items():
+    for key, (state, _, nbytes, _) in entries.items():
         assert nbytes == _ENTRY_BYTES + len(key) + WRITE.weigh(state)
 
 
@@ -383,41 +388,81 @@ def test_expired_entries_go_a_few_with_each_write(clock: ManualClock) -> None:
 
 
 def test_a_bucket_of_many_is_emptied_in_constant_time_each() -> None:
-    """Structure, not time: the last key of the bucket goes, so that no holes are searched."""
+    """Structure, not time: the last key of a chunk goes, so that no holes are searched."""
     clock = ManualClock()
     store = MemoryStore(clock=clock)
-    for number in range(2_000):
+    for number in range(1_000):
         store.run(put(b"%d" % number, ttl_us=SECOND_US))
-    (bucket,) = store._buckets
+    ((chunk,),) = store._buckets.values()
     clock.advance(3 * SECOND_US)
-    order = list(store._buckets[bucket])
+    order = list(chunk.keys)
     store.run(put(b"x"))
-    assert list(store._buckets[bucket]) == order[:-8]
+    assert list(chunk.keys) == order[:-8]
+
+
+def test_no_dictionary_grows_with_the_number_of_keys(clock: ManualClock) -> None:
+    """A hundred thousand keys that expire in one moment: growing would stall whoever is there."""
+    store = MemoryStore(clock=clock)
+    for number in range(100_000):
+        store.run(put(b"%d" % number, ttl_us=60 * SECOND_US))
+    chunks = [chunk for bucket in store._buckets.values() for chunk in bucket]
+    assert max(len(chunk.keys) for chunk in chunks) <= CHUNK
+    assert max(len(shard) for shard in store._shards) < 1_000
+    assert len(chunks) < 110
+    audit(store)
+
+
+def test_lives_of_every_length_need_few_buckets(clock: ManualClock) -> None:
+    """Their number does not grow with the keys or with their times; nothing goes early, or late by a 32nd."""
+    store = MemoryStore(clock=clock)
+    chance = random.Random(7)
+    for number in range(20_000):
+        clock.advance(chance.choice([0, 1_000, SECOND_US]))
+        ttl_us = round(2 ** chance.uniform(0, 46))
+        store.run(put(b"%d" % number, ttl_us=ttl_us))
+        entry = store._shards[hash(b"%d" % number) & 255][b"%d" % number]
+        assert 0 <= entry[3].due - entry[1] <= max(2**20, ttl_us / 32)
+    assert len(store._buckets) < 1_800
+    audit(store)
 
 
 def test_a_key_that_is_rewritten_for_a_day_leaves_no_buckets_behind(clock: ManualClock) -> None:
-    """Only its own; and the heap of their numbers stays small."""
+    """It moves a few dozen times in its life, and what it has left goes when its time comes."""
     store = MemoryStore(clock=clock)
     store.run(put(b"other", ttl_us=DAY_US))
     for _ in range(10_000):
         clock.advance(2 * SECOND_US)
         store.run(put(b"a", ttl_us=30 * DAY_US))
-    assert len(store._buckets) == 2
-    assert len(store._due) < 2_000
+    assert len(store._buckets) < 5
     clock.advance(40 * DAY_US)
     for number in range(2_000):
         store.run(put(b"%d" % (number % 2)))
     assert size_of(store, b"a", b"other", b"0", b"1") == [-1, -1, 1, 1]
+    assert len(store._buckets) == 1
     audit(store)
 
 
-def test_a_number_without_a_bucket_is_in_nobodys_way(clock: ManualClock) -> None:
+def test_a_chunk_that_most_have_left_is_laid_out_anew(clock: ManualClock) -> None:
+    """One who stays does not keep the room of a thousand who went."""
+    store = MemoryStore(clock=clock)
+    for number in range(CHUNK):
+        store.run(put(b"%d" % number, ttl_us=DAY_US))
+    ((chunk,),) = store._buckets.values()
+    full = sys.getsizeof(chunk.keys)
+    for number in range(1, CHUNK):
+        store.run(put(b"%d" % number, ttl_us=9 * DAY_US))
+    assert list(chunk.keys) == [b"0"]
+    assert sys.getsizeof(chunk.keys) * 16 <= full
+    audit(store)
+
+
+def test_a_bucket_that_was_left_is_in_nobodys_way(clock: ManualClock) -> None:
     """What expires after it goes as well."""
     store = MemoryStore(clock=clock)
     store.run(put(b"moved", ttl_us=SECOND_US))
     store.run(put(b"moved", ttl_us=DAY_US))
     store.run(put(b"gone", ttl_us=3 * SECOND_US))
-    assert len(store._due) > len(store._buckets)
+    assert len(store._buckets) == 3
     clock.advance(6 * SECOND_US)
     store.run(put(b"new"))
     assert store.stats().entries == 2

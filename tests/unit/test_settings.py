@@ -1,11 +1,15 @@
 """Settings: everything named, everything bounded, no secret shown."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from backendkit.kit import Kit
 from backendkit.settings import Settings, SettingsError, StoreSettings
+from backendkit.tokens import KeyRing, SecretRing
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +144,90 @@ def test_every_setting_has_a_default_and_a_description() -> None:
                 check(field.annotation)
 
     check(Settings)
+
+
+SECRETS = "s2:" + "0123456789abcdef" * 4 + " s1:" + "fedcba9876543210" * 4
+
+
+def test_keys_and_secrets_are_read_at_start_from_files_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As secret files, as a file of keys, as PEM; and the kit makes of them what they are for."""
+    ring = KeyRing.generate("ES256")
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "BACKENDKIT_TOKENS__KEYS").write_text(json.dumps(ring.private_jwks()))
+    (folder / "BACKENDKIT_TOKENS__SECRETS").write_text(SECRETS + "\n")
+    (folder / "BACKENDKIT_PASSWORDS__PEPPERS").write_text("p1:" + "0123456789abcdef" * 4)
+    monkeypatch.setenv("BACKENDKIT_TOKENS__ISSUER", "https://id.example")
+    monkeypatch.setenv("BACKENDKIT_TOKENS__AUDIENCE", "api admin")
+    monkeypatch.setenv("BACKENDKIT_TOKENS__ACCESS", "60")
+    monkeypatch.setenv("BACKENDKIT_PASSWORDS__MEMORY_MIB", "8")
+    monkeypatch.setenv("BACKENDKIT_PASSWORDS__LEGACY", "bcrypt scrypt")
+    with Kit.from_env(secrets_dir=folder) as kit:
+        tokens, hasher = kit.tokens(), kit.passwords(failure_time=0.001)
+        pair = tokens.issue("u")
+        assert pair.expires_in == 60
+        assert tokens.verify(pair.access_token).claims["aud"] == ("api", "admin")
+        assert [key.kid for key in tokens.keys.keys] == [ring.keys[0].kid]
+        assert list(tokens.secret.ids) == ["s2", "s1"]
+        assert (
+            kit.one_time("reset").take(kit.one_time("reset").issue("u", bound="h"), bound="h")
+            == "u"
+        )
+        assert hasher.profile.memory_kib == 8 << 10
+        assert hasher.hash("x" * 15).startswith("$bk1$k=p1$argon2id")
+    shown = repr(kit.settings) + kit.settings.model_dump_json()
+    for secret in ("0123456789abcdef", "fedcba98", ring.keys[0].jwk(private=True)["d"]):
+        assert secret not in shown
+    monkeypatch.setenv("BACKENDKIT_TOKENS__KEYS_FILE", str(folder / "BACKENDKIT_TOKENS__KEYS"))
+    assert len(Settings.from_env().tokens.key_ring().keys) == 1
+
+
+def test_wrong_keys_and_secrets_are_named_at_start_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each by its variable, all at once."""
+    (tmp_path / "keys").write_text("hunter2")
+    wrong = {
+        "TOKENS__KEYS": '{"kty":"oct","alg":"HS256","k":"aHVudGVyMg"}', "TOKENS__SECRETS": "s1:hunter2",
+        "TOKENS__ISSUER": "id", "TOKENS__GRACE": "61", "PASSWORDS__PEPPERS": "p1:hunter2",
+        "PASSWORDS__LEGACY": "md5", "PASSWORDS__MEMORY_MIB": "1",
+    }  # fmt: skip
+    for name, value in wrong.items():
+        monkeypatch.setenv(f"BACKENDKIT_{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env()
+    told = faults(caught.value)
+    assert set(told) == {f"BACKENDKIT_{name}" for name in wrong}
+    assert "at least 32 bytes" in told["BACKENDKIT_TOKENS__KEYS"][0]
+    assert "hunter2" not in str(caught.value) + repr(caught.value.faults)
+    assert "aHVudGVyMg" not in str(caught.value) + repr(caught.value.faults)
+    for more, said in (
+        ({"keys_file": tmp_path / "none"}, "cannot be read"),
+        ({"keys_file": tmp_path / "keys"}, "neither JWKs nor PEM"),
+        (
+            {"keys": json.dumps(KeyRing.generate("HS256").private_jwks()), "keys_file": "x"},
+            "beside",
+        ),
+        ({"idle": 60.0}, "must not be shorter than access"),
+    ):
+        with pytest.raises(SettingsError, match=said) as caught:
+            Settings(tokens=more)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_tokens_need_their_settings_when_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before; what is passed need not be set."""
+    ring, secret = KeyRing.generate(), SecretRing.generate()
+    kit = Kit()
+    given: dict[str, Any] = {"issuer": "i", "audience": "a", "keys": ring, "secret": secret}
+    assert kit.tokens(**given).keys is ring
+    for missing, variable in (
+        ("issuer", "TOKENS__ISSUER"), ("audience", "TOKENS__AUDIENCE"), ("keys", "TOKENS__KEYS"),
+        ("secret", "TOKENS__SECRETS"),
+    ):  # fmt: skip
+        with pytest.raises(SettingsError, match=f"BACKENDKIT_{variable} must be set"):
+            kit.tokens(**{name: value for name, value in given.items() if name != missing})
+    with pytest.raises(SettingsError, match="BACKENDKIT_TOKENS__SECRETS"):
+        kit.one_time("reset")

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import backendkit.fastapi
-from backendkit.fastapi import AsgiLimits
+from backendkit.fastapi import AsgiCache, AsgiLimits
+from backendkit.http import CacheRule
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.fastapi_routes.logins import logins_router
 from examples.accounts.fronts.fastapi_routes.scores import scores_router
 from examples.accounts.fronts.fastapi_routes.users import users_router
 
@@ -34,6 +36,8 @@ def create_app(services: Services | None = None) -> FastAPI:
     backendkit.fastapi.install(app, parts.kit)
     for rule in (parts.limits.everything, parts.limits.writes):
         app.add_middleware(AsgiLimits, rule=rule, errors=parts.kit.errors)
+    app.add_middleware(AsgiCache, rule=CacheRule())  # tags and 304, nothing stored
     app.include_router(users_router(parts.accounts))
     app.include_router(scores_router(parts.scoring))
+    app.include_router(logins_router(parts.door))
     return app

@@ -3,8 +3,11 @@
 from flask import Flask
 
 import backendkit.flask
+from backendkit.flask import WsgiCache
+from backendkit.http import CacheRule
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.flask_routes.logins import logins_blueprint
 from examples.accounts.fronts.flask_routes.scores import scores_blueprint
 from examples.accounts.fronts.flask_routes.users import users_blueprint
 
@@ -19,9 +22,12 @@ def create_app(services: Services | None = None) -> Flask:
         configure_logging(server_access=False)  # the kit writes better ones
     parts = services or Services.from_env()
     app = Flask("accounts")
+    cached = WsgiCache(app.wsgi_app, CacheRule())  # tags and 304, nothing stored
+    app.wsgi_app = cached  # type: ignore[method-assign,assignment]  # as Flask's manual puts middleware around it
     backendkit.flask.install(app, parts.kit)
     for rule in (parts.limits.everything, parts.limits.writes):
         backendkit.flask.limit_app(app, rule)
     app.register_blueprint(users_blueprint(parts.accounts))
     app.register_blueprint(scores_blueprint(parts.scoring))
+    app.register_blueprint(logins_blueprint(parts.door))
     return app

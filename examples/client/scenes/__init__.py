@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 from examples.client.scene import Section
-from examples.client.scenes import failures, leaving, limits, refusals, users
+from examples.client.scenes import conditions, failures, leaving, limits, logins, refusals, users
 
 SECTIONS: Sequence[Section] = (
     users.SECTION,
     refusals.SECTION,
     failures.SECTION,
+    conditions.SECTION,
     limits.SECTION,
+    logins.SECTION,
     leaving.SECTION,
 )
 """All of them, in the order they are played; `users` comes first, for it counts on an empty database."""

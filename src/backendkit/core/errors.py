@@ -5,6 +5,7 @@
     │   └── CrossSlot               500  CROSS_SLOT            an operation over several Cluster slots
     ├── MissingExtra                500  MISSING_EXTRA         also an ImportError: an optional package is absent
     ├── Unauthorized                401  UNAUTHORIZED          who are you? answers with WWW-Authenticate
+    │   ├── InvalidToken            401  INVALID_TOKEN
     │   └── TokenExpired            401  TOKEN_EXPIRED
     ├── Forbidden                   403  FORBIDDEN             I know who you are: no
     ├── DeadlineExceeded            504  DEADLINE_EXCEEDED     the time that the work was given is over
@@ -191,6 +192,14 @@ class Unauthorized(AppError):
         )
         if not any(name.lower() == "www-authenticate" for name in self.headers):
             self.headers["WWW-Authenticate"] = self.challenge
+
+
+class InvalidToken(Unauthorized):
+    """The token is not one of ours, or not for here."""
+
+    code = "INVALID_TOKEN"
+    message = "The token is not valid"
+    challenge = 'Bearer error="invalid_token"'
 
 
 class TokenExpired(Unauthorized):

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from backendkit.core.fork import hold_during_fork
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -27,11 +29,12 @@ Hook: TypeAlias = Callable[[Event], object]
 class Hooks:
     """The hooks of one emitter, or several that share them. Safe to use from any thread."""
 
-    __slots__ = ("_hooks", "_lock")
+    __slots__ = ("__weakref__", "_hooks", "fork_lock")
 
     def __init__(self) -> None:
         self._hooks: tuple[_Entry, ...] = ()
-        self._lock = threading.Lock()
+        self.fork_lock = threading.Lock()
+        hold_during_fork(self)
 
     def __bool__(self) -> bool:
         """Whether anybody listens: lets a hot path skip building the record."""
@@ -40,11 +43,11 @@ class Hooks:
     def add(self, hook: Hook, *kinds: type[Event]) -> Callable[[], None]:
         """Call `hook` with every event, or only with those of `kinds`; return a function that ends it."""
         entry = _Entry(hook, kinds or (Event,))
-        with self._lock:
+        with self.fork_lock:
             self._hooks = (*self._hooks, entry)
 
         def remove() -> None:
-            with self._lock:
+            with self.fork_lock:
                 self._hooks = tuple(e for e in self._hooks if e is not entry)
 
         return remove
@@ -59,7 +62,7 @@ class Hooks:
                     self._report(entry, event)
 
     def _report(self, entry: _Entry, event: Event) -> None:
-        with self._lock:
+        with self.fork_lock:
             reported, entry.reported = entry.reported, True
         if not reported:
             logging.getLogger("backendkit.events").warning(

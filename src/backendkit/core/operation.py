@@ -13,7 +13,7 @@ What a fold must keep, because Redis does:
 - Arguments and reply items are `int` below 2**53 in magnitude, or `bytes`. No None (a nil cuts a Lua reply
   short), no bool, no float.
 - Every check comes before the first write. A fold may change the state it was given, but only after its last
-  check, and must then return it as a write.
+  check, and must then return that very object as a write.
 - A time to live is garbage collection, never logic: the fold itself decides what has expired.
 """
 

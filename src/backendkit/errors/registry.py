@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -18,9 +18,10 @@ from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.errors import AppError, InvalidArgument, MissingExtra
 from backendkit.errors.envelope import Envelope, Format, Problem
 from backendkit.errors.groups import MOST_LEAVES, collapsed, leaves
+from backendkit.errors.kinds import check, defined
 from backendkit.errors.negotiation import preferred
 from backendkit.errors.texts import text_of, to_bytes
-from backendkit.errors.told import CODE, Told, attribute, headers_of, tell, tell_plainly
+from backendkit.errors.told import Told, headers_of, tell, tell_plainly
 
 if TYPE_CHECKING:
     from backendkit.errors.catalogue import Catalogue
@@ -60,8 +61,11 @@ class Errors:
     what one calls `SEAT_TAKEN` is no business of the other. A clash that shows only then is warned of,
     once, and fails no request.
 
+    A registry that is given classes, here or by `adopt`, lists them in its catalogue, and the library's, those it maps to,
+    and those it has told. One that is given none takes every class of the process for its application's.
+
     Args:
-        kinds: classes whose codes to check at once, besides the library's.
+        kinds: the application's classes, whose codes to check at once; several applications of one process name theirs.
         format: `envelope`, `problem` (RFC 9457), or `auto`: by the request's Accept header.
         docs_url: template of a problem's `type`, like `https://example.com/errors#{code}`; None: `urn:error:<code>`.
         clock: where timestamps come from; None: the machine's.
@@ -83,6 +87,7 @@ class Errors:
         "_kinds",
         "_messages",
         "_noticed",
+        "_open",
         "_rules",
         "_second",
         "_targets",
@@ -120,6 +125,7 @@ class Errors:
         self._noticed: WeakSet[type[BaseException]] = WeakSet()
         own = (kind for kind in defined() if kind.__module__.startswith(_LIBRARY))
         self.adopt(AppError, *own, *kinds)
+        self._open = not kinds
         if messages is not None:
             self.translate(messages)
 
@@ -144,12 +150,18 @@ class Errors:
         """
         for kind in kinds:
             self._take(kind)
-        if not kinds:
-            for kind in defined():
+        if kinds:
+            self._open = False
+        else:
+            self._look_around(everywhere=True)
+
+    def _look_around(self, *, everywhere: bool) -> None:
+        for kind in defined():
+            if everywhere or kind.__module__.startswith(_LIBRARY):
                 self._notice(kind)
 
     def _take(self, kind: type[AppError]) -> None:
-        _check(kind)
+        check(kind)
         if "code" not in vars(kind):
             return
         name = f"{kind.__module__}.{kind.__qualname__}"
@@ -185,6 +197,8 @@ class Errors:
         if replace or foreign not in self._targets:
             self._targets[foreign] = _maker(target) if isinstance(target, type) else target
             self._rules = {}
+            if isinstance(target, type):
+                self._notice(target)
 
     def translate(self, messages: Catalogues, *, language: str = "en") -> None:
         """Tell errors in the language that `accept_language` asks for; replaces what was given before.
@@ -201,16 +215,19 @@ class Errors:
         """
         from backendkit.errors.messages import Messages  # noqa: PLC0415 - only where it is wanted
 
-        self.adopt()
+        self._look_around(everywhere=self._open)
         self._messages = Messages(messages, language, self._kinds)
         names = ["Accept"] * (len(self._formats) > 1) + ["Accept-Language"]
         self._vary = (("Vary", ", ".join(names)),)
 
     def catalogue(self) -> Catalogue:
-        """Return all errors that clients can be told, to be read as JSON, Markdown or HTML."""
+        """Return all errors that clients can be told, to be read as JSON, Markdown or HTML.
+
+        Those of this registry; of the whole process where it was given no classes, see above.
+        """
         from backendkit.errors.catalogue import Catalogue, entry  # noqa: PLC0415 - no request needs it
 
-        self.adopt()
+        self._look_around(everywhere=self._open)
         told = [kind for kind in self._kinds.values() if self._rule(kind) is not _unknown]
         return Catalogue(tuple(sorted(map(entry, told), key=lambda e: (e.status, e.code))))
 
@@ -326,18 +343,6 @@ class Errors:
         return text
 
 
-def defined() -> Iterator[type[AppError]]:
-    """Walk the error classes that live in a module; one inside a function belongs to nobody else."""
-    return _below(AppError)
-
-
-def _below(kind: type[AppError]) -> Iterator[type[AppError]]:
-    for child in kind.__subclasses__():
-        if "<locals>" not in child.__qualname__:
-            yield child
-        yield from _below(child)
-
-
 def _first(shape: Callable[[Told], object] | Shape | None, *, params: bool) -> Format:
     if shape is None:
         return Envelope(params=params)
@@ -364,16 +369,6 @@ def _written(form: Format, told: Told) -> tuple[Format, bytes]:
     except Exception:  # noqa: BLE001 - a shape is foreign code
         envelope = Envelope()
         return envelope, to_bytes(envelope.write(told))
-
-
-def _check(kind: type[AppError]) -> None:
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    code: object = attribute(kind, "code")
-    status: object = attribute(kind, "status")
-    if not isinstance(code, str) or not CODE.fullmatch(code):
-        raise InvalidArgument(f"code of {name}", "must be UPPER_SNAKE, 1..64 characters", code)
-    if not isinstance(status, int) or not 400 <= status <= 599:
-        raise InvalidArgument(f"status of {name}", "must be in 400..599", status)
 
 
 _X = TypeVar("_X", bound=BaseException)

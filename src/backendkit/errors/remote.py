@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from backendkit.core.errors import AppError, Detail, InvalidArgument, MissingExtra
 from backendkit.errors.foreign import MOST_DETAILS, from_status
-from backendkit.errors.registry import defined
+from backendkit.errors.kinds import defined
 from backendkit.errors.templates import fields, fill, read_back
 from backendkit.errors.texts import LONGEST_TEXT, listing, mapping
 from backendkit.errors.told import CODE

@@ -4,7 +4,7 @@
     ├── BadRequest                  400  BAD_REQUEST
     │   └── MalformedBody           400  MALFORMED_BODY        the body is not what its Content-Type says
     ├── Unauthorized                401  UNAUTHORIZED          who are you? answers with WWW-Authenticate
-    │   ├── TokenInvalid            401  TOKEN_INVALID
+    │   ├── InvalidToken            401  INVALID_TOKEN
     │   └── TokenExpired            401  TOKEN_EXPIRED
     ├── PaymentRequired             402  PAYMENT_REQUIRED
     ├── Forbidden                   403  FORBIDDEN             I know who you are: no
@@ -48,6 +48,7 @@ from backendkit.core.errors import (
     Detail,
     Forbidden,
     InvalidArgument,
+    InvalidToken,
     MissingExtra,
     NotSent,
     OutcomeUnknown,
@@ -73,6 +74,7 @@ __all__ = [
     "Gone",
     "HttpError",
     "InvalidArgument",
+    "InvalidToken",
     "Locked",
     "MalformedBody",
     "MethodNotAllowed",
@@ -94,7 +96,6 @@ __all__ = [
     "StoreFull",
     "StoreUnavailable",
     "TokenExpired",
-    "TokenInvalid",
     "Unauthorized",
     "Unimplemented",
     "Unprocessable",
@@ -118,14 +119,6 @@ class MalformedBody(BadRequest):
 
     code = "MALFORMED_BODY"
     message = "The request body cannot be parsed"
-
-
-class TokenInvalid(Unauthorized):
-    """The token is not one of ours, or has been revoked."""
-
-    code = "TOKEN_INVALID"
-    message = "The token is not valid"
-    challenge = 'Bearer error="invalid_token"'
 
 
 class PaymentRequired(AppError):

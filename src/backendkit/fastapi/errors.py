@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from fastapi.exception_handlers import (
@@ -18,8 +18,9 @@ from fastapi.exceptions import (
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Host, Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from backendkit.core import context
 from backendkit.errors import (
@@ -32,7 +33,7 @@ from backendkit.errors import (
     validation_error,
 )
 from backendkit.http.body import malformed
-from backendkit.http.messages import accepted, allowed, encoded, place
+from backendkit.http.messages import ROOT, accepted, allowed, encoded, place
 from backendkit.http.reporting import note, report
 
 Handler: TypeAlias = Callable[[Any, Any], Awaitable[Response]]
@@ -47,6 +48,7 @@ def learn(errors: Errors) -> None:
     errors.map(RequestValidationError, _from_validation, replace=False)
     errors.map(WebSocketRequestValidationError, _from_validation, replace=False)
     errors.map(ClientDisconnect, ClientDisconnected, replace=False)
+    errors.map(WebSocketDisconnect, ClientDisconnected, replace=False)
 
 
 class Handlers:
@@ -108,11 +110,12 @@ class Handlers:
         method = request.method
         error = self._errors.resolve(exc)
         known = error.headers.pop("Allow", error.headers.pop("allow", ""))
-        methods = allowed(_methods(request, known))
+        scope = _as_received(request.scope)
+        methods = allowed(_methods(request.app.routes, scope, known))
         if method == "OPTIONS" and methods:
             return Response(headers={"Allow": methods})
         if method == "HEAD" and "GET" in methods.split(", "):
-            return Bodiless(request.app.router)
+            return Bodiless(request.app.router, scope)
         if methods:
             error.headers["Allow"] = methods
         return await self.tell(request, error)
@@ -129,9 +132,10 @@ _DEFAULTS = (
 class Bodiless(Response):
     """What a GET of the same address would be answered with, without its body."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, scope: Scope) -> None:
         super().__init__()
         self._app = app
+        self._scope = scope
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the router once more, as if for a GET."""
@@ -141,7 +145,7 @@ class Bodiless(Response):
                 message = {**message, "body": b""}
             await send(message)
 
-        await self._app({**scope, "method": "GET"}, receive, without_body)
+        await self._app({**self._scope, "method": "GET"}, receive, without_body)
 
 
 def discreet(exc: Exception) -> Exception:
@@ -169,14 +173,28 @@ class _Answer(Response):
         self.background = None
 
 
-def _methods(request: Request, known: str) -> set[str]:
+def _as_received(scope: Scope) -> Scope:
+    """Return the scope as the application got it: a mount that the request went through has added its own prefix."""
+    received = scope.get("app_root_path", scope.get("root_path", ""))
+    return {**scope, "root_path": scope.get(ROOT, received)}
+
+
+def _methods(routes: Iterable[BaseRoute], scope: Scope, known: str) -> set[str]:
     """Return the methods of all routes at this path; the router itself names only those of the first."""
     methods = {method.strip() for method in known.split(",") if method.strip()}
-    for method in METHODS:
-        scope = {**request.scope, "method": method}
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
-            methods.add(method)
-    return methods
+    return methods | {
+        method for method in METHODS if _is_answered(routes, {**scope, "method": method})
+    }
+
+
+def _is_answered(routes: Iterable[BaseRoute], scope: Scope) -> bool:
+    for route in routes:
+        match, inside = route.matches(scope)
+        if match is Match.FULL:  # a mount matches whatever the method
+            if not isinstance(route, Mount | Host):
+                return True
+            return _is_answered(route.routes or (), {**scope, **inside})
+    return False
 
 
 def _from_http(exc: HTTPException) -> AppError:

@@ -14,26 +14,32 @@ wraps `build_middleware_stack` as well (OpenTelemetry's does) finds, or leaves, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.routing import Host, Mount
+from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp
 
 from backendkit.core.errors import InvalidArgument
 from backendkit.fastapi.errors import Handlers, learn
+from backendkit.fastapi.limits import rules_of
 from backendkit.fastapi.openapi import document_errors
 from backendkit.http.asgi import AsgiFrame, Unhandled
 from backendkit.http.drain import drain_on_sigterm
 from backendkit.http.layers import Layers
+from backendkit.http.limit_checks import check_chains
 from backendkit.http.messages import Scope
 from backendkit.http.security import DOCUMENTATION
 from backendkit.kit import Kit
+from backendkit.logging.configure import reattach
+from backendkit.settings import web_concurrency
 
 KEY = "_backendkit"
 """The one attribute of `app.state` that is ours."""
@@ -53,7 +59,8 @@ def install(app: Starlette, kit: Kit, *, reraise: bool | None = None) -> None:
             outside the application, and left for them to report; None: in the environment `testing` only.
 
     Raises:
-        InvalidArgument: `app` has another kit, or has begun to serve.
+        InvalidArgument: `app` has another kit, or has begun to serve. When it starts: its limits would limit wrongly, see
+            `check_limits`.
     """
     held = getattr(app.state, KEY, None)
     if held is kit:
@@ -78,6 +85,7 @@ def _frame_when_built(app: Starlette, kit: Kit, unhandled: Unhandled) -> None:
     def framed() -> ASGIApp:
         for mounted in _mounted(app):
             if mounted.middleware_stack is None and getattr(mounted.state, KEY, None) is None:
+                document_errors(mounted, kit)
                 _frame_when_built(mounted, kit, unhandled)
         return _build(app, kit, unhandled, build)
 
@@ -98,7 +106,11 @@ def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], A
         unhandled = (
             "leave"  # the application has a handler of its own, which Starlette puts outermost
         )
-    options: Mapping[str, Any] = {"layers": layers, "unhandled": unhandled, "route": route_of}
+    options: Mapping[str, Any] = {
+        "layers": layers,
+        "unhandled": unhandled,
+        "route": partial(route_of, app),
+    }
     ours = Handlers(kit.errors, answers=unhandled == "answer")
 
     def catch_all(inner: ASGIApp) -> ASGIApp:
@@ -121,11 +133,23 @@ def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], A
     return stack
 
 
-def route_of(scope: Scope) -> str | None:
-    """Return the template of the route that served a request, `/users/{id}`, with the prefix of its router."""
+def route_of(app: Starlette, scope: Scope) -> str | None:
+    """Return the template of the route that served a request, `/users/{id}`, below that of its router and mounts."""
     known = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     path = getattr(known, "path", None)
-    return path if isinstance(path, str) else None
+    if not isinstance(path, str) or "app_root_path" not in scope:
+        return path if isinstance(path, str) else None
+    return _mounts(app.routes, scope["root_path"].removeprefix(scope["app_root_path"])) + path
+
+
+def _mounts(routes: Iterable[BaseRoute], prefix: str) -> str:
+    """Return the template of the mounts that make up `prefix`: `/tenants/{id}` for `/tenants/7`."""
+    for route in routes if prefix else ():
+        found = route.path_regex.match(f"{prefix}/") if isinstance(route, Mount) else None
+        if found is not None and isinstance(route, Mount):
+            rest = f"/{found.group('path')}".removesuffix("/")
+            return route.path + _mounts(route.routes or (), rest)
+    return prefix
 
 
 def _pages(app: Starlette) -> Iterator[str]:
@@ -149,13 +173,17 @@ def _mounted(app: Starlette) -> Iterator[Starlette]:
 
 
 def _closing(lifespan: Any, kit: Kit) -> Any:
-    """Wrap a lifespan so that SIGTERM takes readiness down first, and the kit is closed after it."""
+    """Wrap a lifespan: limits are checked before it, SIGTERM takes readiness down first, the kit is closed after it."""
 
     @asynccontextmanager
     async def closing(app: Any) -> AsyncGenerator[Any]:
+        chains = rules_of(app, app.middleware_stack)
+        workers = max(kit.settings.ratelimit.nodes, web_concurrency())
+        await asyncio.to_thread(check_chains, chains, workers=workers)
         undo = drain_on_sigterm(kit.health, pause=kit.settings.http.drain)
         try:
             async with lifespan(app) as state:
+                reattach()  # migrations, which run there, reconfigure logging
                 yield state
         finally:
             undo()

@@ -7,18 +7,21 @@ comes out, streams and errors included, and settles what was reserved.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
-from fastapi import Depends
+from fastapi import Depends, routing
+from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp
 
 from backendkit.core import context
 from backendkit.core.errors import InvalidArgument
-from backendkit.http.limit_asgi import WORLD, AsgiVisit
+from backendkit.http.limit_asgi import WORLD, AsgiLimits
 from backendkit.http.limits import LimitRule, Tier, admit, rule_of, settle
 from backendkit.http.messages import KEY, Aftermath, encoded
+from backendkit.http.visits import AsgiVisit
 from backendkit.ratelimit import Decision, RateLimiter
 
 P = ParamSpec("P")
@@ -66,6 +69,32 @@ class RateLimit:
         if ruling.seat is not None:
             aftermath.on_end.append(end)
         return ruling.decision
+
+
+def rules_of(app: Starlette, stack: ASGIApp | None) -> list[list[LimitRule]]:
+    """Return the rules that requests meet: those of the middleware, and with them each route's."""
+    whole: list[LimitRule] = []
+    alone: list[list[LimitRule]] = []
+    while stack is not None:
+        if isinstance(stack, AsgiLimits):
+            whole.append(stack.rule)
+            alone += [[stack.messages]] if stack.messages is not None else []
+        stack = getattr(stack, "app", None)
+    chains = [_of_dependant(getattr(route, "dependant", None)) for route in _routes(app)]
+    return [whole, *alone, *([*whole, *chain] for chain in chains if chain)]
+
+
+def _routes(app: Starlette) -> Iterable[Any]:
+    """Walk the routes, those of included routers as they are where they are included."""
+    walk = getattr(routing, "iter_route_contexts", None)  # FastAPI before 0.140 copies them
+    return app.routes if walk is None else walk(app.routes)
+
+
+def _of_dependant(dependant: Any) -> list[LimitRule]:
+    if dependant is None:
+        return []
+    found = [dependant.call.rule] if isinstance(dependant.call, RateLimit) else []
+    return found + [rule for inner in dependant.dependencies for rule in _of_dependant(inner)]
 
 
 def limited(

@@ -5,16 +5,24 @@ editors = Guard(tokens, has_roles("editor"))
 
 @app.get("/me")
 async def me(user: Annotated[Principal, Security(current)]): ...
+
+@app.get("/posts")
+async def posts(user: Annotated[Principal, Security(current, scopes=["posts:read"])]): ...
 """
 
 from __future__ import annotations
 
 from fastapi.openapi.models import HTTPBearer
+from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
-from backendkit.http.tokens import CookiePolicy, credential, protect
-from backendkit.tokens import NotAuthenticated, Principal, Rule, Tokens, require
+from backendkit.http.tokens import CookiePolicy, Gate
+from backendkit.http.visits import AsgiVisit
+from backendkit.tokens import InsufficientScope, Principal, Rule, Tokens, require
+
+SCHEME = "bearer"
+"""What the document calls the scheme."""
 
 
 class Guard(SecurityBase):
@@ -25,6 +33,8 @@ class Guard(SecurityBase):
         *rules: all must allow; see `backendkit.tokens.guards`.
         cookies: None: bearer tokens only.
         optional: whether requests without credentials pass, with None; bad ones are refused all the same.
+
+    `Security(guard, scopes=[...])` asks for scopes as well, and documents them.
     """
 
     def __init__(
@@ -35,26 +45,17 @@ class Guard(SecurityBase):
         optional: bool = False,
     ) -> None:
         self.model = HTTPBearer(bearerFormat="JWT")
-        self.scheme_name = "bearer"
-        self.auto_error = True
-        self._tokens = tokens
+        self.scheme_name = SCHEME
+        self.auto_error = not optional
+        self._gate = Gate(tokens, cookies=cookies)
         self._rules = rules
-        self._cookies = cookies
-        self._optional = optional
 
-    async def __call__(self, request: Request) -> Principal | None:
+    async def __call__(self, connection: HTTPConnection, asked: SecurityScopes) -> Principal | None:
         """Return who sent a request; raises the errors of `backendkit.tokens`."""
-        headers = request.headers
-        sent = headers.getlist("cookie") if self._cookies is not None else ()
-        found = credential(headers.getlist("authorization"), sent, self._cookies)
-        if found is None:
-            if self._optional:
-                return None
-            raise NotAuthenticated("no credentials")
-        principal = await self._tokens.aio.verify(found.token)
-        if self._cookies is not None:
-            protect(
-                found, request.method, headers, place=(request.url.scheme, request.url.netloc),
-                session_id=principal.session_id, cookies=sent, policy=self._cookies, secret=self._tokens.secret,
-            )  # fmt: skip
-        return require(principal, *self._rules)
+        visit = AsgiVisit(connection.scope)
+        principal = await self._gate.admit_async(visit, optional=not self.auto_error)
+        if principal is None:
+            return None
+        if asked.scopes and not principal.scopes.issuperset(asked.scopes):
+            raise InsufficientScope(tuple(asked.scopes))
+        return require(principal, *self._rules) if self._rules else principal

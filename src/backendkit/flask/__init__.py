@@ -21,9 +21,11 @@ except ModuleNotFoundError as error:
 from backendkit.flask.install import install
 from backendkit.flask.limits import limit, limit_app, limited
 from backendkit.flask.reading import body, path, query
+from backendkit.http.cache_wsgi import WsgiCache
 from backendkit.http.limit_wsgi import WsgiLimits
 
 __all__ = [
+    "WsgiCache",
     "WsgiLimits",
     "body",
     "install",

@@ -15,11 +15,15 @@ from flask import Flask
 
 from backendkit.core.errors import InvalidArgument
 from backendkit.flask.errors import Handlers, learn
+from backendkit.flask.limits import rules_of
 from backendkit.flask.requests import strict
 from backendkit.http.layers import Layers
+from backendkit.http.limit_checks import check_chains
 from backendkit.http.wsgi import App as WsgiApp
 from backendkit.http.wsgi import Environ, StartResponse, WsgiFrame
 from backendkit.kit import Kit
+from backendkit.logging.configure import reattach
+from backendkit.settings import web_concurrency
 
 KEY = "backendkit"
 """Our one entry in `app.extensions`."""
@@ -37,7 +41,8 @@ def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
             would (`PROPAGATE_EXCEPTIONS`, else `TESTING` or `DEBUG`), and in the kit's environment `testing`.
 
     Raises:
-        InvalidArgument: `app` has another kit, or has begun to serve.
+        InvalidArgument: `app` has another kit, or has begun to serve. At the first request: its limits would limit wrongly, see
+            `check_limits`.
     """
     held = app.extensions.get(KEY)
     if held is kit:
@@ -66,16 +71,18 @@ def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
             inner, kit.errors, layers=layers, propagate=_propagates(app), route=route_of
         )
 
-    app.wsgi_app = _Outermost(app, framed)  # type: ignore[method-assign,assignment]  # as Flask's documentation does
+    workers = max(kit.settings.ratelimit.nodes, web_concurrency())
+    app.wsgi_app = _Outermost(app, framed, workers=workers)  # type: ignore[method-assign,assignment]  # as Flask's documentation does
 
 
 class _Outermost:
     """The frame, which goes around what has been put around it by the time of the first request."""
 
-    __slots__ = ("_app", "_frame", "_framed", "_settled")
+    __slots__ = ("_app", "_frame", "_framed", "_settled", "_workers")
 
-    def __init__(self, app: Flask, framed: Callable[[WsgiApp], WsgiFrame]) -> None:
+    def __init__(self, app: Flask, framed: Callable[[WsgiApp], WsgiFrame], *, workers: int) -> None:
         self._app = app
+        self._workers = workers
         self._framed = framed
         self._frame = framed(cast("WsgiApp", app.wsgi_app))
         self._settled = False
@@ -83,7 +90,11 @@ class _Outermost:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         if not self._settled:
+            # Flask has no moment of its own before it serves; until this passes, no request does.
+            chains = rules_of(self._app, self._app.wsgi_app, self._frame.app)
+            check_chains(chains, workers=self._workers)
             self._settled = True
+            reattach()  # what ran before the first request, like migrations, may have reconfigured logging
             if self._app.wsgi_app is not self:
                 outer = cast("WsgiApp", self._app.wsgi_app)
                 self._app.wsgi_app = self._framed(outer)  # type: ignore[method-assign,assignment]  # as above

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from flask import Flask, Response, after_this_request, request
 
 from backendkit.core.flow import step
-from backendkit.http.limit_wsgi import WORLD, WsgiVisit
+from backendkit.http.limit_wsgi import WORLD, WsgiLimits
 from backendkit.http.limits import LimitRule, Tier, admit, rule_of, settle
+from backendkit.http.visits import WsgiVisit
 from backendkit.ratelimit import Decision, RateLimiter
 
 P = ParamSpec("P")
@@ -38,6 +39,7 @@ def limited(
             limit(made)
             return view(*args, **kwargs)
 
+        setattr(call, _RULE, made)
         return call
 
     return decorate
@@ -54,6 +56,36 @@ def limit_app(app: Flask, limiter: RateLimiter | Tier | LimitRule, **rule: Any) 
         limit(made)
 
     app.before_request(before)
+    app.extensions.setdefault(_WHOLE, []).append(made)
+
+
+def rules_of(app: Flask, *layers: Any) -> list[list[LimitRule]]:
+    """Return the rules that requests meet: those of the whole application and of WSGI layers, and with them each view's."""
+    whole: list[LimitRule] = list(app.extensions.get(_WHOLE, ()))
+    for layer in layers:
+        wsgi = layer
+        while wsgi is not None:
+            if isinstance(wsgi, WsgiLimits):
+                whole.append(wsgi.rule)
+            wsgi = getattr(wsgi, "app", None)
+    chains = [list(_of_view(view)) for view in app.view_functions.values()]
+    return [whole, *([*whole, *chain] for chain in chains if chain)]
+
+
+def _of_view(view: Any) -> Iterator[LimitRule]:
+    seen: LimitRule | None = None
+    while view is not None:
+        rule = getattr(view, _RULE, None)
+        if rule is not None and rule is not seen:  # `wraps` copies it to what stands around
+            seen = rule
+            yield rule
+        view = getattr(view, "__wrapped__", None)
+
+
+_RULE = "backendkit_limit"
+"""Where a view that is limited says by what."""
+_WHOLE = "backendkit.limits"
+"""Where an application says what limits all of it."""
 
 
 def limit(rule: LimitRule) -> Decision | None:

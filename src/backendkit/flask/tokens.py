@@ -21,10 +21,14 @@ from typing import Any, TypeVar, cast
 
 from flask import request
 
-from backendkit.http.tokens import CookiePolicy, credential, protect
+from backendkit.http.tokens import CookiePolicy, Gate
+from backendkit.http.visits import WsgiVisit
 from backendkit.tokens import NotAuthenticated, Principal, Rule, Tokens, require
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+SCHEME = "bearer"
+"""What the document calls the scheme."""
 
 KEY = "backendkit.principal"
 """Our one name in the request's WSGI environment, which ends with it and is nobody else's."""
@@ -39,8 +43,7 @@ class Guard:
     """
 
     def __init__(self, tokens: Tokens, *, cookies: CookiePolicy | None = None) -> None:
-        self._tokens = tokens
-        self._cookies = cookies
+        self._gate = Gate(tokens, cookies=cookies)
 
     def __call__(self, *rules: Rule, optional: bool = False) -> Callable[[View], View]:
         """Return a decorator; views may be `def` or `async def`.
@@ -70,21 +73,9 @@ class Guard:
         return decorate
 
     def _admit(self, rules: tuple[Rule, ...], *, optional: bool) -> None:
-        sent = request.headers.getlist("Cookie") if self._cookies is not None else ()
-        found = credential(request.headers.getlist("Authorization"), sent, self._cookies)
-        if found is None:
-            if optional:
-                request.environ[KEY] = None
-                return
-            raise NotAuthenticated("no credentials")
-        known = self._tokens.verify(found.token)
-        if self._cookies is not None:
-            protect(
-                found, request.method, {k.lower(): v for k, v in request.headers.items()},
-                place=(request.scheme, request.host), session_id=known.session_id, cookies=sent,
-                policy=self._cookies, secret=self._tokens.secret,
-            )  # fmt: skip
-        request.environ[KEY] = require(known, *rules)
+        environ = request.environ
+        known = self._gate.admit(WsgiVisit(environ), optional=optional)
+        environ[KEY] = known if known is None else require(known, *rules)
 
 
 def principal() -> Principal:
@@ -103,3 +94,17 @@ def optional_principal() -> Principal | None:
     """Return who sent the request of a guarded view, or None."""
     found: Principal | None = request.environ.get(KEY)
     return found
+
+
+def security_components() -> dict[str, Any]:
+    """Return `components` for an OpenAPI document: the scheme, which FastAPI's guard documents alike."""
+    scheme = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    return {"securitySchemes": {SCHEME: scheme}}
+
+
+def security(*rules: Rule, optional: bool = False) -> list[dict[str, list[str]]]:
+    """Return an operation's `security`: the scheme with the scopes that its rules name; arguments as for a guard."""
+    needed: list[dict[str, list[str]]] = [
+        {SCHEME: [scope for rule in rules for scope in rule.scopes]}
+    ]
+    return [{}, *needed] if optional else needed

@@ -14,9 +14,19 @@ from backendkit.errors import ClientDisconnected, Errors
 from backendkit.http import reporting
 from backendkit.http.body import checked
 from backendkit.http.deadline import Deadlines, in_time
-from backendkit.http.exchange import LEFT, Exchange
+from backendkit.http.exchange import LEFT, Exchange, NoResponse
 from backendkit.http.layers import Layers
-from backendkit.http.messages import KEY, App, Receive, Scope, Send, ended, header, place
+from backendkit.http.messages import (
+    KEY,
+    ROOT,
+    App,
+    Receive,
+    Scope,
+    Send,
+    ended,
+    header,
+    place,
+)
 from backendkit.http.reporting import Report, note
 from backendkit.http.sockets import Socket
 
@@ -72,28 +82,30 @@ class AsgiFrame:
         # Written out, here and below, what would be a call elsewhere: each costs every request.
         request = context.Request(ids.choose(header(scope["headers"], ids.key)))
         scope[KEY] = request
-        begun = 0
         exchange = Exchange(self, scope, receive, send, request)
         if access is not None:
             exchange.clock = layers.clock
-            begun = layers.clock.mono_us()
+            exchange.begun_us = layers.clock.mono_us()
         token = context.enter(request)
         try:
-            if pages is not None and path in pages.paths and scope["method"] in {"GET", "HEAD"}:
-                await exchange.answer(await pages.answer_async(path))
+            here = exchange.path
+            if pages is not None and here in pages.paths and scope["method"] in {"GET", "HEAD"}:
+                await exchange.answer(await pages.answer_async(here))
             elif layers.deadlines is None:
                 hears = scope["method"] != "GET"
                 receives = self._receiving(scope, exchange) if hears else exchange.receive
                 await self.app(scope, receives, exchange.send)
             else:
                 await self._timed(layers.deadlines, scope, exchange)
+            if not exchange.started and not exchange.left:
+                await self._failed(NoResponse(), exchange, place(scope))
         except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
             await self._failed(original(caught), exchange, place(scope))
         finally:
-            await ended(request)
+            await ended(request, self.report, scope)
             context.leave(request, token)
             if access is not None:
-                spent = (exchange.done_us or layers.clock.mono_us()) - begun
+                spent = (exchange.done_us or layers.clock.mono_us()) - exchange.begun_us
                 route = None if self.route is None else self.route(scope)
                 method, status, size = scope["method"], exchange.outcome, exchange.size
                 access.write(request, method, path, status, spent, route=route, size=size)
@@ -130,6 +142,7 @@ class AsgiFrame:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope[ROOT] = scope.get("root_path", "")
         exchange = Exchange(self, scope, receive, send, scope[KEY])
         exchange.nested = True
         try:
@@ -178,14 +191,16 @@ class AsgiFrame:
     ) -> None:
         """Serve a websocket: an error denies or closes it."""
         begun = self.layers.clock.mono_us()
-        socket = Socket(self, scope, send, request)
+        socket = Socket(self, scope, receive, send, request)
         token = context.enter(request)
         try:
-            await self.app(scope, receive, socket.send)
+            await self.app(scope, socket.receive, socket.send)
+            if socket.state == "new":
+                await self._refuse(NoResponse(), socket, scope)
         except Exception as caught:  # noqa: BLE001 - as above
             await self._refuse(original(caught), socket, scope)
         finally:
-            await ended(request)
+            await ended(request, self.report, scope)
             context.leave(request, token)
             if self.layers.access is not None:
                 route = None if self.route is None else self.route(scope)
@@ -195,9 +210,9 @@ class AsgiFrame:
 
     async def _refuse(self, exc: Exception, socket: Socket, scope: Scope) -> None:
         """Deny or close a socket for `exc`, and report it or raise it if nobody has handled it."""
-        request: context.Request = scope[KEY]
-        rendered = self.errors.render(exc, header(scope["headers"], b"accept"), request.id)
-        error = self.errors.resolve(exc)
+        if exc is socket.lost:  # the server says that there is nobody to send to
+            return
+        rendered, error = socket.render(exc), self.errors.resolve(exc)
         unhandled = rendered.status == 500
         if unhandled and self.unhandled == "leave":
             raise exc

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Awaitable, Collection, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from backendkit.core import context
 from backendkit.core.clock import Clock
 from backendkit.errors import Rendered, from_status
 from backendkit.errors.foreign import phrases
-from backendkit.http.messages import Message, RawHeaders, Receive, Scope, Send, accepted, encoded
+from backendkit.http.messages import (
+    Message,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    accepted,
+    encoded,
+    local_path,
+)
 from backendkit.http.security import RawPairs
 
 if TYPE_CHECKING:
@@ -20,10 +30,22 @@ LEFT = 499
 """The status, nginx's, of a request whose client left before there was an answer."""
 
 
+SLOW_US = 100_000
+"""Microseconds after which it is asked whether the client of an answer is still there: few give up sooner."""
+
+
+class NoResponse(RuntimeError):
+    """The application has returned, and has answered nothing. Servers would say so in plain text, without an id."""
+
+    def __init__(self) -> None:
+        super().__init__("the application returned without a response")
+
+
 class Exchange:
     """One response.
 
     Attributes:
+        path: the request's, below the prefix under which the application is served.
         started: whether a response has begun, so that there can be no other.
         status: what was sent, 0 before that.
         left: whether the client was seen to leave before that.
@@ -32,6 +54,7 @@ class Exchange:
         replaced: whether an envelope went out in place of a framework's phrase.
         done_us: when the last byte went out; None before.
         clock: measures that, where somebody wants to know.
+        begun_us: when the request came, where there is a clock.
     """
 
     # Defaults of the class instead of slots: most responses never change them, and setting each takes its time.
@@ -43,7 +66,11 @@ class Exchange:
     replaced = False
     done_us: int | None = None
     clock: Clock | None = None
+    begun_us = 0
     _held: Message | None = None
+    _kept: Sequence[Message] = ()
+    _asking = False
+    _read = False
 
     def __init__(
         self,
@@ -55,7 +82,8 @@ class Exchange:
     ) -> None:
         # Not the scope itself: frameworks put into it what holds `send`, and the circle would wait for the collector.
         self._headers: RawHeaders = scope["headers"]
-        self._place: tuple[str, str, str] = scope["method"], scope["path"], scope.get("scheme", "")
+        self._place: tuple[str, str] = scope["method"], scope.get("scheme", "")
+        self.path: str = local_path(scope) if scope.get("root_path") else scope["path"]
         self._frame = frame
         self._receive = receive
         self._send = send
@@ -68,10 +96,34 @@ class Exchange:
 
     async def receive(self) -> Message:
         """Pass a message in, and notice a client that leaves before its answer."""
-        message = await self._receive()
+        if self._kept:
+            message, *self._kept = self._kept
+            return message
+        self._asking = True
+        try:
+            message = await self._receive()
+        finally:
+            self._asking = False
+        self._read = self._read or not message.get("more_body")
         if message["type"] == "http.disconnect" and not self.started:
             self.left = True
         return message
+
+    def _look(self) -> None:
+        """Notice that the client of a slow answer has left before it, which servers tell only those who ask.
+
+        What they say instead is kept for the application. Asked is only the server itself, whose methods can be left
+        waiting, never what others have put around it; and not while the application waits for it.
+        """
+        unread = not self._read and self._place[0] not in {"GET", "HEAD"}
+        if unread or self._asking or not _is_servers(self._receive):
+            return
+        while not self.left and len(self._kept) < 2:
+            message = _at_once(self._receive)
+            if message is None:
+                return
+            self._kept = [*self._kept, message]
+            self.left = message["type"] == "http.disconnect"
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on; a start gets its headers, a bare standard phrase becomes an envelope.
@@ -123,14 +175,16 @@ class Exchange:
         self.started = True
         if self.nested:
             return self._send(start)
+        if self.clock is not None and self.clock.mono_us() - self.begun_us > SLOW_US:
+            self._look()
         layers, request = self._frame.layers, self._request
         key, policy = layers.ids.key, layers.security
         if request.outgoing is not None or (policy is not None and layers.overrides):
-            policy = layers.policy(request, self._place[1])
+            policy = layers.policy(request, self.path)
         ours: RawPairs = []
         names: Collection[bytes] = ()
         if policy is not None:
-            ours, names = policy.raw(status, https=self._place[2] == "https"), policy.raw_names
+            ours, names = policy.raw(status, https=self._place[1] == "https"), policy.raw_names
         headers = [*given]
         # Only what the application gave is looked at: ours are known to differ, and there are more of them.
         for name, _ in headers:
@@ -144,6 +198,23 @@ class Exchange:
             for more in request.aftermath.on_start:
                 headers += more(status)
         return self._send({**start, "headers": headers})
+
+
+def _is_servers(receive: Receive) -> bool:
+    return inspect.ismethod(receive) and inspect.iscoroutinefunction(receive)
+
+
+def _at_once(receive: Receive) -> Message | None:
+    """Return what `receive` has to say without waiting, or None."""
+    asked = cast("Coroutine[Any, Any, Message]", receive())
+    try:
+        asked.send(None)
+    except StopIteration as told:
+        message: Message = told.value
+        return message
+    finally:
+        asked.close()
+    return None
 
 
 def _settled(given: RawPairs, ours: RawPairs, key: bytes) -> tuple[RawPairs, RawPairs]:

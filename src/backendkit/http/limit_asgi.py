@@ -7,13 +7,11 @@ mounted applications, included routers and unknown paths are all limited.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from backendkit.core.errors import AppError
 from backendkit.errors import Errors
 from backendkit.http.limits import (
-    COUNTED,
     FREE,
     AwaitingWorld,
     LimitRule,
@@ -22,57 +20,12 @@ from backendkit.http.limits import (
     settle,
 )
 from backendkit.http.messages import App, Message, Receive, Scope, Send, encoded, header
+from backendkit.http.visits import COUNTED, AsgiVisit
 
 WORLD = AwaitingWorld()
 
 POLICY_VIOLATION = 1008
 """How a socket is closed that sends too much (RFC 6455 section 7.4.1)."""
-
-
-class AsgiVisit:
-    """A connection, read off its scope."""
-
-    __slots__ = ("native",)
-
-    def __init__(self, scope: Scope) -> None:
-        self.native = scope
-
-    @property
-    def method(self) -> str:
-        """The method; `WEBSOCKET` for a socket."""
-        return str(self.native.get("method", "WEBSOCKET"))
-
-    @property
-    def path(self) -> str:
-        """The path."""
-        return str(self.native["path"])
-
-    @property
-    def template(self) -> str:
-        """The route's template, once the framework has put the route into the scope."""
-        route = self.native.get("route")
-        found = getattr(route, "path_format", None) or getattr(route, "path", None)
-        return found if isinstance(found, str) else self.path
-
-    @property
-    def peer(self) -> str | None:
-        """The address at the other end."""
-        client = self.native.get("client")
-        return client[0] if client else None
-
-    @property
-    def counted(self) -> set[int]:
-        """Which limiters have counted it."""
-        found: set[int] | None = self.native.get(COUNTED)
-        if found is None:
-            found = set[int]()
-            self.native[COUNTED] = found
-        return found
-
-    def lines(self, name: str) -> Sequence[str]:
-        """Return the values of a header."""
-        key = name.encode("latin-1")
-        return [v.decode("latin-1") for k, v in self.native["headers"] if k == key]
 
 
 class AsgiLimits:

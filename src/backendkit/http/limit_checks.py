@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,32 +13,54 @@ from backendkit.core.store import Store
 from backendkit.http.limits import LimitRule
 from backendkit.ratelimit import RateLimiter
 
+logger = logging.getLogger("backendkit.ratelimit")
+
 
 def check_limits(rules: Iterable[LimitRule], *, workers: int = 1) -> None:
-    """Refuse a configuration that would limit wrongly; call it at start, with all rules of an application.
+    """Refuse a configuration that would limit wrongly. `install` calls it for the rules that it finds.
 
     Args:
-        rules: all of them. Those whose limiter is a function are looked at no further.
+        rules: those that one request meets: an application's, and one route's. Those whose limiter is a function are
+            looked at no further.
         workers: processes that serve the application.
 
     Raises:
-        InvalidArgument: a limiter is used twice, which would count a request once where twice was meant; several
-            workers have a memory store each; Redis is full by policy, and evicts usage.
+        InvalidArgument: a limiter is used twice, which would count a request once where twice was meant; two limiters
+            share a history, which would count a request twice where once was meant; several workers have a
+            memory store each; Redis is full by policy, and evicts usage.
 
     Cost: one operation per store; a store that does not answer is let pass.
     """
+    check_chains([list(rules)], workers=workers)
+
+
+def check_chains(chains: Iterable[Sequence[LimitRule]], *, workers: int = 1) -> None:
+    """Check what `check_limits` does for the rules of many routes, each store once."""
     checks.whole("workers", workers, least=1)
-    seen: list[RateLimiter] = []
-    for rule in rules:
-        limiter = rule.limiter
-        if not isinstance(limiter, RateLimiter):
-            continue
-        if any(limiter is other for other in seen):
-            fix = "give each rule a limiter of its own."
-            raise InvalidArgument("rules", "must not share a limiter", limiter.name, fix)
-        if all(limiter.store is not other.store for other in seen):
-            _check_store(limiter.store, workers)
-        seen.append(limiter)
+    stores: list[Store] = []
+    for chain in chains:
+        limited = [(rule, rule.limiter) for rule in chain if isinstance(rule.limiter, RateLimiter)]
+        for place, (rule, limiter) in enumerate(limited):
+            for other, others in limited[:place]:
+                if _meet(rule, other):
+                    _check_pair(limiter, others)
+            if all(limiter.store is not known for known in stores):
+                stores.append(limiter.store)
+                _check_store(limiter.store, workers)
+
+
+def _meet(one: LimitRule, other: LimitRule) -> bool:
+    """Whether a request can meet both rules."""
+    return one.methods is None or other.methods is None or bool(one.methods & other.methods)
+
+
+def _check_pair(one: RateLimiter, other: RateLimiter) -> None:
+    fix = "give each rule a limiter of its own, with a name of its own."
+    if one is other:
+        raise InvalidArgument("rules", "must not share a limiter", one.name, fix)
+    if one.store is other.store and one.histories & other.histories:
+        rule = "must not count a request twice, by limiters of one name and the same limits"
+        raise InvalidArgument("rules", rule, one.name, fix)
 
 
 def _check_store(store: Store, workers: int) -> None:
@@ -51,6 +74,11 @@ def _check_store(store: Store, workers: int) -> None:
     if found.startswith("allkeys-"):
         fix = "set maxmemory-policy noeviction, or a volatile- one and memory to spare."
         raise InvalidArgument("maxmemory-policy", "must not evict what counts usage", found, fix)
+    if found.startswith("volatile-"):
+        logger.warning(
+            "maxmemory-policy %s: usage has a time to live, and is forgotten when memory is short",
+            found,
+        )
 
 
 def _policy(reply: Reply) -> str:

@@ -2,58 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from backendkit.core.flow import step
 from backendkit.errors import Errors
-from backendkit.http.limits import COUNTED, FREE, BlockingWorld, LimitRule, Ruling, admit, settle
+from backendkit.http.limits import FREE, BlockingWorld, LimitRule, Ruling, admit, settle
+from backendkit.http.visits import WsgiVisit
 from backendkit.http.wsgi import App, Environ, ExcInfo, Headers, StartResponse, status_line
 
 WORLD = BlockingWorld()
-
-
-class WsgiVisit:
-    """A request, read off its environ."""
-
-    __slots__ = ("native", "template_hint")
-
-    def __init__(self, environ: Environ, template: str | None = None) -> None:
-        self.native = environ
-        self.template_hint = template
-
-    @property
-    def method(self) -> str:
-        """The method."""
-        return str(self.native["REQUEST_METHOD"])
-
-    @property
-    def path(self) -> str:
-        """The path."""
-        return str(self.native.get("SCRIPT_NAME", "")) + str(self.native.get("PATH_INFO", ""))
-
-    @property
-    def template(self) -> str:
-        """The route's template where the framework has said it, else the path."""
-        return self.template_hint or self.path
-
-    @property
-    def peer(self) -> str | None:
-        """The address at the other end."""
-        return self.native.get("REMOTE_ADDR") or None
-
-    @property
-    def counted(self) -> set[int]:
-        """Which limiters have counted it."""
-        found: set[int] | None = self.native.get(COUNTED)
-        if found is None:
-            found = set[int]()
-            self.native[COUNTED] = found
-        return found
-
-    def lines(self, name: str) -> Sequence[str]:
-        """Return the values of a header, which servers have joined by commas."""
-        value = self.native.get("HTTP_" + name.upper().replace("-", "_"))
-        return [value] if value else []
 
 
 class WsgiLimits:

@@ -6,6 +6,7 @@ after it. Both are written once: callers that block step them, see `core.flow`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
@@ -26,6 +27,11 @@ from backendkit.ratelimit import (
     Subjects,
 )
 from backendkit.ratelimit.reservation import AsyncReservation, Reservation
+
+logger = logging.getLogger("backendkit.ratelimit")
+
+LOOKS = 1000
+"""Requests that `by_address` without a trusted proxy searches for forwarded headers: then there is none in front."""
 
 COUNTED = "backendkit.limited"
 """Where scope and environ hold the limiters that have counted the request, each once."""
@@ -77,19 +83,35 @@ Tier: TypeAlias = Callable[[Visit], "RateLimiter | Awaitable[RateLimiter | None]
 class by_address:  # noqa: N801 - used like a function: key=by_address(...)
     """Counts by the client's address; arguments as for `ClientAddress`, or one that exists."""
 
-    __slots__ = ("address",)
+    __slots__ = ("_looks", "address")
 
     def __init__(self, trusted: ClientAddress | Iterable[str] = (), **options: Any) -> None:
         if isinstance(trusted, ClientAddress):
             self.address = trusted
         else:
             self.address = ClientAddress(trusted, **options)
+        self._looks = 0 if self.address.trusts else LOOKS
 
     def __call__(self, visit: Visit) -> str:
         """Return the client's key."""
         address = self.address
         lines = visit.lines(address.header) if address.trusts else ()
+        if self._looks:
+            self._look(visit)
         return address.key(visit.peer, lines)
+
+    def _look(self, visit: Visit) -> None:
+        """Say once if there seems to be a proxy that nobody has told us of."""
+        self._looks -= 1
+        for name in ("x-forwarded-for", "forwarded"):
+            if visit.lines(name):
+                self._looks = 0
+                logger.warning(
+                    "a request carries %s, and no proxy is trusted: behind a proxy all clients count as one. To fix it: "
+                    "by_address(trusted=[...]) or by_address(hops=...); where there is no proxy, all is well",
+                    name,
+                )
+                return
 
 
 def by_header(name: str) -> KeyFunction:

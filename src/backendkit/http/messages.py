@@ -18,6 +18,10 @@ KEY = "backendkit.request"
 """Where scope and environ hold the request that a frame has begun; an inner frame leaves it alone."""
 
 
+ROOT = "backendkit.root_path"
+"""Where scope holds, for a mounted application with a frame of its own, the prefix under which it is mounted."""
+
+
 class Aftermath:
     """What is to be done to a response once it begins, and once it has ended; the request has it as `aftermath`.
 
@@ -33,11 +37,22 @@ class Aftermath:
         self.on_end: list[Callable[[], Awaitable[object]]] = []
 
 
-async def ended(request: Request) -> None:
-    """Do what is to be done after a request's response."""
+async def ended(request: Request, report: Callable[[Exception, str], object], scope: Scope) -> None:
+    """Do what is to be done after a request's response. What fails is reported, and the rest is done all the same."""
     if request.aftermath is not None:
         for end in request.aftermath.on_end:
-            await end()
+            try:
+                await end()
+            except Exception as error:  # noqa: BLE001 - the answer is out, and the next must be done
+                report(error, place(scope))
+
+
+def local_path(scope: Scope) -> str:
+    """Return the path without the prefix under which a server or proxy has put the application (`root_path`)."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    inside = path.removeprefix(root)
+    return inside if inside.startswith("/") else path
 
 
 def header(headers: RawHeaders, key: bytes) -> str | None:

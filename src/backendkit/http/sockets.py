@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Literal
 
 from backendkit.core import context
-from backendkit.errors import Rendered
-from backendkit.http.messages import Message, Scope, Send, encoded
+from backendkit.errors import Forbidden, Rendered
+from backendkit.http.messages import Message, Receive, Scope, Send, accepted, encoded, local_path
 
 if TYPE_CHECKING:
     from backendkit.http.asgi import AsgiFrame
@@ -23,34 +22,66 @@ class Socket:
     """One websocket.
 
     Attributes:
-        state: what has been said to the client.
+        state: what has been said to the client; `left` once it is known that the client is gone.
         status: what stands for it in the access line: 101 if it was opened, else what it was denied with.
+        lost: what the server raised when it was given something to send to a client that is gone.
     """
 
-    __slots__ = ("_denial", "_frame", "_https", "_path", "_request", "_send", "state", "status")
+    __slots__ = (
+        "_accept",
+        "_denial",
+        "_frame",
+        "_https",
+        "_path",
+        "_receive",
+        "_request",
+        "_send",
+        "lost",
+        "state",
+        "status",
+    )
 
     def __init__(
-        self, frame: AsgiFrame, scope: Scope, send: Send, request: context.Request
+        self,
+        frame: AsgiFrame,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request: context.Request,
     ) -> None:
         self._frame = frame
+        self._receive = receive
         self._send = send
         self._request = request
-        self._path: str = scope["path"]
+        self._path = local_path(scope)
         self._https = scope.get("scheme") == "wss"
         self._denial = "websocket.http.response" in scope.get("extensions", {})
-        self.state: Literal["new", "open", "over"] = "new"
+        self._accept = accepted(scope["headers"])
+        self.state: Literal["new", "open", "over", "left"] = "new"
         self.status = 0
+        self.lost: OSError | None = None
 
-    def send(self, message: Message) -> Awaitable[None]:
-        """Pass a message on, with what a denial has in its headers, and a reason that fits into its frame."""
+    def render(self, exc: BaseException) -> Rendered:
+        """Return what tells `exc` to this socket's client, should it be denied."""
+        accept, language = self._accept
+        return self._frame.errors.render(exc, accept, self._request.id, accept_language=language)
+
+    async def receive(self) -> Message:
+        """Pass a message in, and notice a client that leaves."""
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.state = "left"
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, with what an answer has in its headers, and a reason that fits into its frame."""
         kind = message["type"]
+        if kind == "websocket.close" and self.state == "new" and self._denial:
+            await self.deny(self.render(Forbidden()))  # what the server would say in its own words
+            return
         if kind == "websocket.accept":
             self.state, self.status = "open", 101
-            if self._request.aftermath is not None:
-                headers = [*message.get("headers", ())]
-                for more in self._request.aftermath.on_start:
-                    headers += more(101)
-                message = {**message, "headers": headers}
+            message = {**message, "headers": self._welcome(message)}
         elif kind == "websocket.close":
             self.status = self.status or 403
             self.state = "over"
@@ -58,21 +89,34 @@ class Socket:
         elif kind == "websocket.http.response.start":
             self.state, self.status = "over", message["status"]
             message = {**message, "headers": self._completed(message)}
-        return self._send(message)
+        try:
+            await self._send(message)
+        except OSError as error:
+            self.lost, self.state = error, "left"
+            raise
 
     async def refuse(self, rendered: Rendered, code: str) -> None:
         """Deny a socket that is not open yet as a request is denied; close one that is, with the error's code."""
         if self.state == "new" and self._denial:
-            start = {
-                "type": "websocket.http.response.start",
-                "status": rendered.status,
-                "headers": encoded(rendered.headers),
-            }
-            await self.send(start)
-            await self._send({"type": "websocket.http.response.body", "body": rendered.body})
-        elif self.state != "over":
+            await self.deny(rendered)
+        elif self.state in {"new", "open"}:
             number = INTERNAL_ERROR if rendered.status >= 500 else POLICY_VIOLATION
             await self.send({"type": "websocket.close", "code": number, "reason": code})
+
+    async def deny(self, rendered: Rendered) -> None:
+        """Answer the handshake as any request is answered."""
+        kind, headers = "websocket.http.response.start", encoded(rendered.headers)
+        await self.send({"type": kind, "status": rendered.status, "headers": headers})
+        await self._send({"type": "websocket.http.response.body", "body": rendered.body})
+
+    def _welcome(self, accept: Message) -> list[tuple[bytes, bytes]]:
+        key = self._frame.layers.ids.key
+        headers = [pair for pair in accept.get("headers", ()) if pair[0].lower() != key]
+        headers.append((key, self._request.id.encode()))
+        if self._request.aftermath is not None:
+            for more in self._request.aftermath.on_start:
+                headers += more(101)
+        return headers
 
     def _completed(self, start: Message) -> list[tuple[bytes, bytes]]:
         layers = self._frame.layers

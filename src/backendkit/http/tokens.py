@@ -10,13 +10,21 @@ from __future__ import annotations
 import hmac
 import secrets
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Literal, NamedTuple, Protocol
 
+from backendkit.core.context import bind
 from backendkit.core.errors import InvalidArgument
-from backendkit.tokens import CsrfRefused, InvalidToken, NotAuthenticated, SecretRing, TokenPair
+from backendkit.tokens import (
+    CsrfRefused,
+    InvalidToken,
+    NotAuthenticated,
+    Principal,
+    SecretRing,
+    TokenPair,
+    Tokens,
+)
 from backendkit.tokens.encoding import encode
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -27,11 +35,37 @@ CSRF_HEADER = "X-CSRF-Token"
 LONGEST_CSRF = 128
 
 
+class Incoming(Protocol):
+    """A request, as guards and flows see it; `http.visits` makes it of a scope or an environ."""
+
+    @property
+    def method(self) -> str:
+        """`GET`, ...; `WEBSOCKET` for a socket."""
+        ...
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`: behind trusted proxies, the client's."""
+        ...
+
+    @property
+    def peer(self) -> str | None:
+        """The address at the other end."""
+        ...
+
+    def lines(self, name: str) -> Sequence[str]:
+        """Return the values of all headers of a name (lower case), in order."""
+        ...
+
+
 class Credential(NamedTuple):
     """A token as a request carried it."""
 
     token: str
     by_cookie: bool
+
+    def __repr__(self) -> str:
+        return f"Credential(by_cookie={self.by_cookie})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +182,14 @@ def csrf_token(secret: SecretRing, session_id: str) -> str:
     return f"{nonce}.{_signature(secret, key.kid, session_id, nonce)}"
 
 
+def renewed_csrf(secret: SecretRing, session_id: str, token: str) -> str:
+    """Return a checked CSRF token for longer: the same, for another tab may have read it, unless its secret is old."""
+    nonce, _, signature = token.partition(".")
+    if hmac.compare_digest(_signature(secret, secret.active_id, session_id, nonce), signature):
+        return token
+    return csrf_token(secret, session_id)
+
+
 def check_csrf(
     secret: SecretRing, session_id: str | None, *, header: str | None, in_cookie: str | None
 ) -> None:
@@ -169,51 +211,97 @@ def check_csrf(
     raise CsrfRefused("signature")
 
 
-def check_origin(
-    headers: Mapping[str, str], *, scheme: str, host: str, policy: CookiePolicy
-) -> None:
+def check_origin(visit: Incoming, policy: CookiePolicy) -> None:
     """Check that one of our own pages sent a request; for login and refresh, and for all that cookies authenticate.
-
-    Args:
-        headers: by lower-case name.
-        scheme: of the request, behind trusted proxies the client's.
-        host: likewise, with its port.
-        policy: names further origins.
 
     Raises:
         CsrfRefused: 403: another site's page sent it.
     """
-    origin = headers.get("origin")
-    if origin is not None:
-        own = urlsplit(origin)
-        if origin in policy.origins or (own.scheme, own.netloc) == (scheme, host):
-            return
-        raise CsrfRefused("origin")
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+    origins = visit.lines("origin")
+    if origins:
+        # Compared as text: browsers spell an origin in one way, and nothing is parsed that could fail.
+        hosts = visit.lines("host")
+        own = f"{visit.scheme}://{hosts[0]}" if len(hosts) == 1 else None
+        if len(origins) > 1 or origins[0] not in (own, *policy.origins):
+            raise CsrfRefused("origin")
+    elif any(site not in ("same-origin", "none") for site in visit.lines("sec-fetch-site")):
         raise CsrfRefused("fetch site")
 
 
 def protect(
-    credentials: Credential, method: str, headers: Mapping[str, str], *, place: tuple[str, str],
-    session_id: str | None, cookies: Iterable[str], policy: CookiePolicy, secret: SecretRing,
+    found: Credential, visit: Incoming, session_id: str | None, policy: CookiePolicy, secret: SecretRing
 ) -> None:  # fmt: skip
     """Check all that a request needs beside its cookie; nothing where a bearer token came, or nothing changes.
 
     Raises:
         CsrfRefused: 403.
     """
-    if not credentials.by_cookie or method in SAFE_METHODS:
-        return
-    check_origin(headers, scheme=place[0], host=place[1], policy=policy)
-    in_cookie = cookie(cookies, policy.csrf)
-    check_csrf(secret, session_id, header=headers.get(CSRF_HEADER.lower()), in_cookie=in_cookie)
+    if found.by_cookie and visit.method not in SAFE_METHODS:
+        check_origin(visit, policy)
+        double_submit(visit, session_id, policy, secret)
 
 
-def required(found: Credential | None) -> Credential:
-    """Return a credential, or refuse a request that has none."""
-    if found is None:
-        raise NotAuthenticated("no credentials")
-    return found
+def double_submit(
+    visit: Incoming, session_id: str | None, policy: CookiePolicy, secret: SecretRing
+) -> str:
+    """Check a request's CSRF token against its cookie and a session, and return it.
+
+    Raises:
+        CsrfRefused: 403.
+    """
+    headers = visit.lines(CSRF_HEADER.lower())
+    sent = headers[0] if len(headers) == 1 else None
+    in_cookie = cookie(visit.lines("cookie"), policy.csrf)
+    check_csrf(secret, session_id, header=sent, in_cookie=in_cookie)
+    return sent or ""
+
+
+class Gate:
+    """Tells who sent a request, or refuses it. The guards of both frameworks are this, and a way to read headers.
+
+    Args:
+        tokens: verify.
+        cookies: None: bearer tokens only.
+
+    The log of an admitted request, and its audit events, say `user_id`.
+    """
+
+    __slots__ = ("cookies", "tokens")
+
+    def __init__(self, tokens: Tokens, *, cookies: CookiePolicy | None = None) -> None:
+        self.tokens = tokens
+        self.cookies = cookies
+
+    def admit(self, visit: Incoming, *, optional: bool = False) -> Principal | None:
+        """Return who sent a request; None: nobody, where that is allowed.
+
+        Raises:
+            TokenError: 401.
+            CsrfRefused: 403.
+            StoreError: 503.
+        """
+        found = self.credential(visit, optional=optional)
+        return found and self.let_in(self.tokens.verify(found.token), found, visit)
+
+    async def admit_async(self, visit: Incoming, *, optional: bool = False) -> Principal | None:
+        """Return who sent a request; see `admit`."""
+        found = self.credential(visit, optional=optional)
+        return found and self.let_in(await self.tokens.aio.verify(found.token), found, visit)
+
+    def credential(self, visit: Incoming, *, optional: bool = False) -> Credential | None:
+        """Return the token of a request, not verified yet."""
+        sent = visit.lines("cookie") if self.cookies is not None else ()
+        found = credential(visit.lines("authorization"), sent, self.cookies)
+        if found is None and not optional:
+            raise NotAuthenticated("no credentials")
+        return found
+
+    def let_in(self, principal: Principal, found: Credential, visit: Incoming) -> Principal:
+        """Return the principal of a verified token once the request has proved what its cookie leaves open."""
+        if self.cookies is not None:
+            protect(found, visit, principal.session_id, self.cookies, self.tokens.secret)
+        bind(user_id=principal.subject)
+        return principal
 
 
 def _signature(secret: SecretRing, kid: str, session_id: str, nonce: str) -> str:

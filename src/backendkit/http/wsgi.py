@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from backendkit.core import context
 from backendkit.errors import Errors, Rendered
 from backendkit.http import reporting
-from backendkit.http.exchange import LEFT
+from backendkit.http.exchange import LEFT, NoResponse
 from backendkit.http.layers import Layers
 from backendkit.http.messages import KEY
 from backendkit.http.reporting import Report, note
@@ -120,6 +120,8 @@ class _Response:
         "_size",
         "_start_response",
         "_status",
+        "_whole",
+        "_write",
     )
 
     def __init__(
@@ -139,6 +141,7 @@ class _Response:
         self._status = 0
         self._route: str | None = None
         self._sent = False
+        self._whole = False
         self._first: bytes | None = None
         self._close: Callable[[], object] | None = None
 
@@ -147,8 +150,11 @@ class _Response:
         self._close = getattr(body, "close", None)
         self._iterator = iter(body)
         self._first = first = next(self._iterator, b"")
+        if not self._status:  # servers would say so in plain text, without an id, or break
+            raise NoResponse
         if self._length == str(len(first)):
             self._size = len(first)
+            self._whole = True
             return _Whole(first, self)
         return self
 
@@ -176,8 +182,16 @@ class _Response:
             sent += policy.missing(present, number, https=https)
         sent.append((name, self._request.id))
         if exc_info is None:
-            return self._start_response(status, sent)
-        return self._start_response(status, sent, exc_info)
+            self._write = self._start_response(status, sent)
+        else:
+            self._write = self._start_response(status, sent, exc_info)
+        return self.write
+
+    def write(self, piece: bytes) -> None:
+        """Send a piece at once, as old applications do (PEP 3333): from here on there can be no other answer."""
+        self._write(piece)
+        self._sent = True
+        self._size += len(piece)
 
     def answer(self, rendered: Rendered, exc_info: ExcInfo | None = None) -> Iterable[bytes]:
         """Begin a whole response; return its body, or none where the request was a HEAD."""
@@ -204,6 +218,7 @@ class _Response:
         elif rendered.status > 500:
             note(frame.errors.resolve(exc), place(environ))
         if self._sent:
+            self.close()  # a server that got no iterable has nothing to close
             # Servers cut the connection on this and log no second traceback: for them it is a client that left.
             raise BrokenPipeError(errno.EPIPE, "the response failed after it began") from exc
         return self.answer(rendered, (type(exc), exc, exc.__traceback__))
@@ -238,8 +253,12 @@ class _Response:
             return
         token = context.enter(self._request)
         try:
-            if self._close is not None:
-                self._close()
+            try:
+                if self._whole:  # what a generator does after its last piece is still to be done
+                    next(self._iterator, b"")
+            finally:
+                if self._close is not None:
+                    self._close()
         except Exception as exc:
             # The body is out; what fails now can only be told to operators.
             if self._frame.propagate():

@@ -43,7 +43,8 @@ class AccessLog:
     """Writes access lines. One belongs to a kit; safe to use from any thread.
 
     It finds the configuration of this process when it first writes. Without one, lines go to the logger `backendkit.access`
-    of the standard library. That logger's level counts in either case.
+    of the standard library, and are seen where it, or the root logger, has a handler. That logger's level counts in
+    either case.
 
     Args:
         policy: which lines are written; None: `AccessPolicy()`, all of them.
@@ -58,6 +59,9 @@ class AccessLog:
         self.policy = policy or AccessPolicy()
         self._chance = chance
         self._logger = logging.getLogger(LOGGER)
+        if not self._logger.handlers:
+            # Where nobody configures logging, Python prints warnings, and a 404 is one. These lines are for who asks for them.
+            self._logger.addHandler(logging.NullHandler())
         self._levels = tuple((level, LEVELS[level]) for level in self.policy.levels)
         self._pipeline: Pipeline | None = None
         self._heads: dict[tuple[str, str, str | None], str] = {}

@@ -47,6 +47,8 @@ _LEVELS: Mapping[int, str] = {
     50: "critical",
 }
 _COLOURS = re.compile(r"\x1b\[[0-9;]{0,16}m")
+# `"GET /users?token=x HTTP/1.1"`, `"WebSocket /ws?token=x"`, and the page that led to it, `"https://a.example/?token=x"`.
+_QUERY = re.compile(r'("(?:[A-Za-z]{1,32} )?(?:/|https?:)[^"?\s]*)\?[^"\s]*')
 _REQUEST_LINE = re.compile(r'\S+ - - \[[^\]]*\] "')
 
 
@@ -171,11 +173,18 @@ def _told(record: logging.LogRecord) -> tuple[object, dict[str, Any]]:
     if isinstance(message, Structured):
         return message.event, {**fields, **message.fields}
     text = record.getMessage()
-    if "\x1b" in text and record.name in SERVERS:
-        text = _COLOURS.sub("", text)
+    if record.name in SERVERS:
+        text = _by_a_server(text)
     if record.exc_info is None and record.exc_text:  # a QueueHandler has made text of the traceback
         fields["exc_text"] = record.exc_text
     return text, fields
+
+
+def _by_a_server(text: str) -> str:
+    """Return a server's message without colours, and without the query of the address that was asked for."""
+    if "\x1b" in text:
+        text = _COLOURS.sub("", text)
+    return _QUERY.sub(r"\1?***", text) if "?" in text else text
 
 
 def _raised(

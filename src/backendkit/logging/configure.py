@@ -23,6 +23,9 @@ from backendkit.logging.processors import Timestamps
 from backendkit.logging.queued import QueuedWriter
 from backendkit.logging.writers import DirectWriter, Writer
 
+OURS = ("backendkit", "backendkit.access", "backendkit.audit", "backendkit.errors")
+"""Loggers of the library that must not be switched off by the way."""
+
 
 class AlreadyConfigured(AppError, RuntimeError):
     """Logging was configured before, differently. Carries `differing`, the names of the options that differ."""
@@ -89,6 +92,7 @@ class Configured:
         apart = direct if options.audit_stream is None else DirectWriter(options.audit_stream)
         lines = JsonLine(options.limits.line) if apart is not direct else render
         self.audit = Pipeline(apart, lines, cleaner, level=0, timestamps=times)
+        self._handler = _ConfiguredHandler(self)
         self._undo: list[Callable[[], object]] = []
 
     @property
@@ -119,24 +123,36 @@ class Configured:
 
     def begin(self) -> None:
         """Put this in force; for `configure_logging`."""
-        handler = _ConfiguredHandler(self)
         self._undo.append(self._retire)
-        self._take_root(handler)
+        self._take_root()
         self._set_levels()
-        for logger, divert in divert_servers(handler):
+        for logger, divert in divert_servers(self._handler):
             self._undo.append(partial(logger.removeFilter, divert))
         self._take_structlog()
 
-    def _take_root(self, handler: logging.Handler) -> None:
+    def attach(self) -> None:
+        """Take what `logging.config` has taken away since: the root logger, and the loggers that it switched off.
+
+        `fileConfig`, which Alembic's migrations call, and `dictConfig` put handlers of their own on the root logger and
+        disable every logger that they do not name. The adapters call this when an application starts.
+        """
+        if self.pipeline.closed:
+            return
+        if self._handler not in logging.getLogger().handlers:
+            self._take_root()
+        for name in (*OURS, *SERVERS):
+            logging.getLogger(name).disabled = False
+
+    def _take_root(self) -> None:
         root = logging.getLogger()
         handlers, level = root.handlers[:], root.level
         for other in [other for other in handlers if _is_default(other)]:
             root.removeHandler(other)
             self._undo.append(partial(root.addHandler, other))
-        root.addHandler(handler)
+        root.addHandler(self._handler)
         root.setLevel(self.pipeline.level)
         self._undo.append(partial(root.setLevel, level))
-        self._undo.append(partial(root.removeHandler, handler))
+        self._undo.append(partial(root.removeHandler, self._handler))
 
     def _set_levels(self) -> None:
         for name, level in self.options.levels:
@@ -199,7 +215,7 @@ def configure_logging(  # noqa: PLR0913 - one option an argument, so that editor
 ) -> Configured:
     """Send all records of this process through one pipeline: structlog's, the standard library's, the servers'.
 
-    Once a process. The same call again returns what is in force; one that differs raises. May be called before or after a server
+    Once a process. The same call again returns what is in force, attached anew if need be; one that differs raises. May be called before or after a server
     has set up its loggers. Handlers that others have put on the root logger stay, apart from the plain one of `basicConfig`.
 
     Args:
@@ -212,8 +228,8 @@ def configure_logging(  # noqa: PLR0913 - one option an argument, so that editor
         processors: structlog processors of your own, run on each record before it is cleaned. The access line, too, then goes
             through them, and takes about 5 us more.
         levels: levels of loggers of the standard library, by name.
-        server_access: whether the access lines of uvicorn, gunicorn and werkzeug are written; switch them off where an
-            `AccessLog` writes better ones.
+        server_access: whether the access lines of uvicorn, gunicorn and werkzeug are written, without the queries in them;
+            switch them off where an `AccessLog` writes better ones.
         queue: lines that may wait for a thread that writes them; None: each is written at once by whoever logs.
         colours: whether the console format is coloured; None: on a terminal.
         clock: tells the time; None: the machine's.
@@ -242,7 +258,16 @@ def configure_logging(  # noqa: PLR0913 - one option an argument, so that editor
         found.begin()
     elif found.options != options:
         raise AlreadyConfigured(_differing(found.options, options))
+    else:
+        found.attach()
     return found
+
+
+def reattach() -> None:
+    """Have the configuration in force, if there is one, take back what others have taken; see `Configured.attach`."""
+    found = configured()
+    if found is not None:
+        found.attach()
 
 
 def configured() -> Configured | None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from backendkit.logging.bridge import Structured
+from backendkit.logging.configure import reattach
 
 LOGGER = "backendkit.errors"
 """The logger that tells unhandled errors."""
@@ -26,5 +27,6 @@ def unhandled(
     """
     info = (type(exc), exc, exc.__traceback__ if traceback is None else traceback)
     told = Structured("unhandled error", {"where": where, **fields})
+    reattach()  # a migration may have switched logging off since: this is the one record that must not be lost
     with suppress(Exception):  # somebody else's filters and handlers
         logging.getLogger(LOGGER).error(told, exc_info=info)

@@ -101,6 +101,11 @@ class Decision:
         self._elapsed_us = elapsed_us
 
     @property
+    def numbers(self) -> Sequence[int]:
+        """The store's reply, as `decide` describes it; not for users."""
+        return self._numbers
+
+    @property
     def receipt(self) -> Receipt | None:
         """What `cancel` gives back; None where nothing was counted, or it was given back."""
         if self.receipt_used or not self._keys or not self.granted:

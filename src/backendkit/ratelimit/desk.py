@@ -7,6 +7,7 @@ has the store run it; `settle` or `failed` turn what came back into a `Decision`
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from backendkit.ratelimit.plan import Plan, Subjects, cost_of, tag_of
 from backendkit.ratelimit.policy import LARGEST_AMOUNT, Lease, Limit
 
 MOST_KNOWN = 4096
-"""Subjects whose operation is kept ready; when there are more, all are forgotten and built anew."""
+"""Subjects whose operation is kept ready; the one that came first makes room."""
 
 
 class Forgetful(Protocol):
@@ -120,7 +121,7 @@ class Desk:
         self._lease_us = lease.ttl_us if lease else 0
         self._fallback = fallback
         self._plans: dict[tuple[Limit, ...], Plan] = {}
-        self._known: dict[Any, Check] = {}
+        self._known: OrderedDict[str, Check] = OrderedDict()
         self._lost = False
 
     def hit(self, subjects: Subjects, cost: int) -> Check | Decision:
@@ -143,9 +144,11 @@ class Desk:
         check = self.check(subjects, cost, cost, TAKE)
         check.remembers = bool(self.deny_us) and not check.plan.seats and self.lease is None
         if cost == 1 and isinstance(subjects, str) and not check.plan.seats:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
             self._known[subjects] = check
+            if (
+                len(self._known) > MOST_KNOWN
+            ):  # one by one: clearing them all would stall a hit for milliseconds
+                self._known.popitem(last=False)
         return check
 
     def look(self, subjects: Subjects, cost: int) -> Check:
@@ -232,9 +235,12 @@ class Desk:
     def refund(self, decision: Decision) -> Operation[Reply] | None:
         """Return the operation that gives a decision's units back, once; None where there is nothing to give."""
         receipt = decision.spend_receipt()
-        if receipt is None:
-            return None
-        return self.give(receipt)
+        return None if receipt is None else self.give(receipt)
+
+    def refund_local(self, decision: Decision) -> bool:
+        """Give back what this process counted by itself while the store failed; return whether any was there."""
+        receipt = decision.spend_receipt()
+        return receipt is not None and self._fallback.give(receipt)
 
     def give(self, receipt: Receipt, token: int = 0) -> Operation[Reply]:
         """Return the operation that gives a receipt's units back."""

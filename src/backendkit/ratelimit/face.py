@@ -129,6 +129,11 @@ class RateLimiter:
         return self._store
 
     @property
+    def histories(self) -> frozenset[tuple[bytes, bytes]]:
+        """What tells its counts from those of other limiters on the same store, one for each limit."""
+        return self._desk.plan(self._desk.limits).histories
+
+    @property
     def shared(self) -> tuple[Desk, Turns, Leases | None, Flights]:
         """What both faces share; not for users."""
         return self._desk, self._turns, self._leases, self._flights
@@ -283,8 +288,11 @@ class AsyncRateLimiter:
         return await flows.hit(self._desk, self._io, check)
 
     async def cancel(self, decision: Decision) -> bool:
-        """Take back exactly the units that a decision counted; see `RateLimiter.cancel`."""
-        return await flows.cancel(self._desk, self._io, decision)
+        """Take back exactly the units that a decision counted; see `RateLimiter.cancel`.
+
+        It is carried through even where the caller is cancelled meanwhile, as clean-up in a cancelled scope is.
+        """
+        return await self._io.through(flows.cancel(self._desk, self._io, decision))
 
     async def reset(self, key: Subjects) -> bool:
         """Forget all that was counted for a subject; see `RateLimiter.reset`."""

@@ -12,7 +12,7 @@ from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import StoreError, StoreFull
 from backendkit.core.store import Store
 from backendkit.ratelimit.decide import FIELDS
-from backendkit.ratelimit.decision import Decision
+from backendkit.ratelimit.decision import Decision, Receipt
 from backendkit.ratelimit.plan import Plan
 from backendkit.ratelimit.policy import Limit
 
@@ -58,7 +58,11 @@ class Fallback:
         places = [n for n, limit in enumerate(limits) if limit.on_store_failure == "local"]
         if not places:
             return Decision(
-                allowed=True, limits=limits, numbers=numbers, granted=request[1], source="open"
+                allowed=True,
+                limits=limits,
+                numbers=numbers,
+                granted=request[1] if request[2] else 0,
+                source="open",
             )
         plan = self._plan(tuple(limits[n].share(self._nodes) for n in places))
         try:
@@ -70,8 +74,21 @@ class Fallback:
         if not reply[0]:
             return Decision(allowed=False, limits=plan.limits, numbers=reply, source="local")
         return Decision(
-            allowed=True, limits=plan.limits, numbers=reply, granted=reply[1], source="local"
+            allowed=True,
+            limits=plan.limits,
+            numbers=reply,
+            granted=reply[1] if request[2] else 0,
+            keys=plan.keys([tags[n] for n in places]),
+            source="local",
         )
+
+    def give(self, receipt: Receipt) -> bool:
+        """Take back what a local decision counted; return whether any of it was still there."""
+        if self._store is None:
+            return False
+        operation = self._plan(receipt.limits).give(receipt.keys, receipt.marks, receipt.units)
+        given = self._store.run(operation)
+        return any(given)
 
     def _run(self, plan: Plan, tags: list[bytes], request: tuple[int, int, int, int]) -> list[int]:
         if self._store is None:

@@ -75,6 +75,8 @@ async def hit(desk: Desk, io: LimiterIO, check: Check) -> Decision:
 
 async def cancel(desk: Desk, io: LimiterIO, decision: Decision) -> bool:
     """Give back the units of a decision; return whether any were there."""
+    if decision.source == "local":
+        return desk.refund_local(decision)
     operation = desk.refund(decision)
     if operation is None:
         return False

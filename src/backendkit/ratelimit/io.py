@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from backendkit.core.clock import Clock
 from backendkit.core.flights import Flights
@@ -15,6 +15,8 @@ from backendkit.core.store import AsyncStore, Store
 from backendkit.ratelimit.decision import Decision
 from backendkit.ratelimit.flows import Undo
 from backendkit.ratelimit.turns import Turn
+
+R = TypeVar("R")
 
 
 class BlockingIO(SyncIO):
@@ -70,11 +72,15 @@ class AwaitingIO(AsyncIO):
             task.add_done_callback(lambda done: self._undo(done, undo))
             raise
 
+    async def through(self, flow: Coroutine[Any, Any, R]) -> R:
+        """Run a flow to its end whatever becomes of the caller."""
+        return await asyncio.shield(self._keep(flow))
+
     def _undo(self, done: asyncio.Task[Decision], undo: Undo) -> None:
         if not done.cancelled() and done.exception() is None and done.result().allowed:
             self._keep(undo(done.result()))
 
-    def _keep(self, flow: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def _keep(self, flow: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
         task = asyncio.get_running_loop().create_task(flow)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

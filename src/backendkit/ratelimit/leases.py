@@ -6,17 +6,16 @@ ever admitted in excess; what is not spent in time is lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Lock
-from typing import Any
 
-from backendkit.core.errors import StoreError
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.outcome import Outcome, Value
 from backendkit.ratelimit.algorithms import FixedWindow
 from backendkit.ratelimit.decide import FIELDS, TAKE
 from backendkit.ratelimit.decision import Decision
 from backendkit.ratelimit.desk import Check, Desk
-from backendkit.ratelimit.flows import LimiterIO
+from backendkit.ratelimit.flows import LimiterIO, hit
 
 MOST_KEPT = 10_000
 """Subjects with permits; beyond that the oldest lose theirs."""
@@ -34,7 +33,7 @@ class Leases:
     def after_fork_in_child(self) -> None:
         """Leave the parent's permits to the parent."""
         self._lock = Lock()
-        self._kept: dict[tuple[bytes, ...], tuple[int, int, list[int]]] = {}
+        self._kept: dict[tuple[bytes, ...], tuple[int, int, Sequence[int]]] = {}
 
     def spend(self, check: Check, now_us: int) -> Decision | None:
         """Take a check's units out of what is there, or return None."""
@@ -52,7 +51,7 @@ class Leases:
             source="lease",
         )
 
-    def put(self, check: Check, granted: int, due_us: int, numbers: list[int]) -> None:
+    def put(self, check: Check, granted: int, due_us: int, numbers: Sequence[int]) -> None:
         """Keep permits; what is left of older ones is lost."""
         with self._lock:
             self._kept.pop(check.keys, None)
@@ -72,17 +71,16 @@ async def hit_leased(
     """Spend a permit, and take more where there is none: one caller for all who wait meanwhile."""
 
     async def fetch() -> Outcome[Decision]:
-        most = max(permits, check.least)
-        operation = check.plan.take(check.keys, check.least, most, TAKE)
+        wide = Check(check.plan, check.tags, (check.least, max(permits, check.least), TAKE, 0))
         sent_us = desk.mono_us()
-        try:
-            reply: Any = await io.run(operation)
-        except StoreError as error:
-            return Value(desk.failed(check, error))
-        decision = desk.settle(check, reply, sent_us)
-        if decision.allowed:
-            leases.put(check, reply[1], sent_us + _span_us(desk, check, reply), reply)
+        decision = await hit(desk, io, wide)
+        if decision.allowed and decision.source == "store":
+            span_us = _span_us(desk, decision)
+            leases.put(check, decision.granted, sent_us + span_us, decision.numbers)
         return Value(decision)
+
+    if not check.least:  # it only asks
+        return await hit(desk, io, check)
 
     while True:
         decision = leases.spend(check, desk.mono_us())
@@ -93,10 +91,10 @@ async def hit_leased(
             return decision
 
 
-def _span_us(desk: Desk, check: Check, reply: list[int]) -> int:
+def _span_us(desk: Desk, decision: Decision) -> int:
     """Return how long permits may be spent: the lease's time, and no longer than a fixed window runs."""
     span_us = desk.lease.ttl_us if desk.lease else 0
-    for place, limit in enumerate(check.plan.limits):
-        if isinstance(limit.algorithm, FixedWindow):
-            span_us = min(span_us, reply[4 + FIELDS * place])
+    for place, view in enumerate(decision.views):
+        if isinstance(view.limit.algorithm, FixedWindow):
+            span_us = min(span_us, decision.numbers[4 + FIELDS * place])
     return span_us

@@ -86,6 +86,11 @@ class Plan:
         self._take = taking(kinds, boxed=self.boxed)
         self._give = giving(kinds)
 
+    @property
+    def histories(self) -> frozenset[tuple[bytes, bytes]]:
+        """What stands around the subject in each limit's key: where two plans share one, they count together."""
+        return frozenset(self._fences)
+
     def keys(self, tags: Sequence[bytes]) -> tuple[bytes, ...]:
         """Return the keys, given one escaped tag per limit: the limits', then the boxes'."""
         keys = [head + tag + tail for (head, tail), tag in zip(self._fences, tags, strict=True)]

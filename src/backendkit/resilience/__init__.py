@@ -31,16 +31,25 @@ from backendkit.resilience.errors import (
     FailureInfo,
     Rejection,
 )
-from backendkit.resilience.events import CircuitStrained, CircuitTransition
+from backendkit.resilience.events import (
+    CircuitKeptClosed,
+    CircuitObserved,
+    CircuitStrained,
+    CircuitTransition,
+)
 from backendkit.resilience.face import BreakerArguments, CircuitBreaker
 from backendkit.resilience.machine import Totals
 from backendkit.resilience.policy import BreakerPolicy
+from backendkit.resilience.registry import CircuitRegistry
 
 __all__ = [
     "BreakerArguments",
     "BreakerPolicy",
     "CircuitBreaker",
+    "CircuitKeptClosed",
+    "CircuitObserved",
     "CircuitOpen",
+    "CircuitRegistry",
     "CircuitStrained",
     "CircuitTransition",
     "Deadline",

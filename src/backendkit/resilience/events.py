@@ -39,3 +39,35 @@ class CircuitStrained(Event):
     circuit: str
     calls: int
     failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitObserved(Event):
+    """A circuit that processes share was moved by another one, which told it as a `CircuitTransition`.
+
+    Attributes:
+        circuit: its name.
+        old: the mode that this process knew.
+        new: its mode now; the same where moves between were missed.
+        generation: of the new mode.
+    """
+
+    circuit: str
+    old: str
+    new: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitKeptClosed(Event):
+    """A circuit would have opened, but too many of its group are open; told once until its window has recovered.
+
+    Attributes:
+        circuit: its name.
+        calls: in its window.
+        failed: of them.
+    """
+
+    circuit: str
+    calls: int
+    failed: int

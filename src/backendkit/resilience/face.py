@@ -11,16 +11,20 @@ from typing import Any, Self, TypeVar, Unpack, cast, overload
 import pybreaker
 
 from backendkit.core import checks
+from backendkit.core.checks import Duration
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.events import Hooks
+from backendkit.core.store import Store
 from backendkit.resilience import wrappers
+from backendkit.resilience.asking import take_shared
 from backendkit.resilience.chance import Chance, system_chance
 from backendkit.resilience.decide.circuit import MODES, Mode
 from backendkit.resilience.errors import FailureInfo
 from backendkit.resilience.gate import Gate, Ticket
 from backendkit.resilience.judge import Classifier, Judge
-from backendkit.resilience.machine import Machine, Totals
+from backendkit.resilience.machine import Group, Machine, Totals
 from backendkit.resilience.policy import BreakerOptions, BreakerPolicy
+from backendkit.resilience.shared import SharedMachine
 from backendkit.resilience.standing import (
     MachineStorage,
     consecutive_options,
@@ -47,6 +51,9 @@ class BreakerArguments(BreakerOptions, total=False):
     - `fail_max`, `reset_timeout`, `success_threshold`: as in pybreaker: opens at so many failures in a row, for so
       many seconds each time, and closes after so many trials without a failure.
     - `state_storage`, `throw_new_error_on_trip`: refused, with a reason.
+    - `store`: where the state lives that breakers of this name share, in all processes; None: in this object alone.
+    - `namespace`: separates applications that share a server: letters, digits and `. _ -`.
+    - `coalesce`: for how long good calls may wait to be told to the store together, 0..1 s; 0: each is told at once.
     """
 
     on: Iterable[Classifier]
@@ -57,6 +64,9 @@ class BreakerArguments(BreakerOptions, total=False):
     fail_max: int
     reset_timeout: float
     success_threshold: int
+    store: Store | None
+    namespace: str
+    coalesce: Duration
     state_storage: None
     throw_new_error_on_trip: bool
 
@@ -73,6 +83,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         policy: the options of `BreakerPolicy`, instead of naming them one by one.
         clock: None: the machine's.
         chance: draws the jitter of openings; None: seeded by the operating system.
+        group: breakers of which not all may be open at once, see `CircuitRegistry`; None: it is on its own.
         **arguments: see `BreakerArguments`.
 
     Raises:
@@ -86,6 +97,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         policy: BreakerPolicy | None = None,
         clock: Clock | None = None,
         chance: Chance | None = None,
+        group: Group | None = None,
         **arguments: Unpack[BreakerArguments],
     ) -> None:
         given = cast("dict[str, Any]", arguments)
@@ -101,21 +113,21 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             clock=watch,
         )
         listeners = list(given.pop("listeners", None) or ())
-        self.hooks: Hooks = given.pop("hooks", None) or Hooks()
+        hooks: Hooks | None = given.pop("hooks", None)
+        self.hooks = Hooks() if hooks is None else hooks
+        shared = take_shared(given)
         numbers = consecutive_options(given) | given
-        self._policy = _policy(policy, numbers)
+        self._policy = replace(policy or BreakerPolicy(), **numbers)
         self._teller = Teller(
             self, name_of=lambda: self.name, state_of=self._state_object, hooks=self.hooks
         )
-        self._machine = Machine(
-            self._policy.rules(), clock=watch, chance=chance or system_chance(), moves=self._teller
-        )
+        self._machine = self._made(checks.name("name", name), shared, watch, chance, group)
         self._states = {mode: state_object(self, mode) for mode in MODES}
         super().__init__(
             exclude=list(self._judge.exclude),
             listeners=listeners,
             state_storage=MachineStorage(self._machine),
-            name=checks.name("name", name),
+            name=name,
             throw_new_error_on_trip=False,
         )
         self._gate = Gate(
@@ -131,12 +143,27 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
     @name.setter
     def name(self, name: str) -> None:
         self._name = checks.name("name", name)
+        self._machine.rename(name)
         self._gate.observe()
 
     @property
     def policy(self) -> BreakerPolicy:
         """The options in force."""
         return self._policy
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is lost with it: it is closed, or was open and its time is over."""
+        return self._machine.idle
+
+    def reconfigure(self, **options: Unpack[BreakerOptions]) -> None:
+        """Go on under other options; those that are not named stay. Arguments that are none of a policy are left out."""
+        names = BreakerOptions.__annotations__
+        self._adopt({name: value for name, value in options.items() if name in names})
+
+    def leave_group(self) -> None:
+        """Count no longer among the breakers of which not all may be open."""
+        self._machine.leave_group()
 
     @property
     def totals(self) -> Totals:
@@ -210,7 +237,9 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             self._gate.raised(ticket, error)
 
     async def __aenter__(self) -> Self:
-        return self.__enter__()
+        ticket = await self._gate.admit_async(self.__aenter__)
+        _entered.set((*_entered.get(), (self, ticket)))
+        return self
 
     async def __aexit__(
         self,
@@ -310,6 +339,22 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         super().remove_listener(listener)  # type: ignore[type-var] # as above
         self._look_again()
 
+    def _made(
+        self,
+        name: str,
+        shared: dict[str, Any],
+        clock: Clock,
+        chance: Chance | None,
+        group: Group | None,
+    ) -> Machine:
+        options: dict[str, Any] = {"clock": clock, "chance": chance or system_chance()}
+        options |= {"moves": self._teller, "group": group}
+        if not shared:
+            return Machine(self._policy.rules(), **options)
+        return SharedMachine(
+            self._policy.rules(), name=name, drain=self._teller.drain, **options, **shared
+        )
+
     def _create_new_state(self, new_state: str, *_: object, **__: object) -> Any:
         return self._state_object(new_state)
 
@@ -329,12 +374,6 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         self._judge.exclude = tuple(self._excluded_exceptions)
         self._teller.listeners = tuple(self._listeners)
         self._gate.observe()
-
-
-def _policy(policy: BreakerPolicy | None, options: dict[str, Any]) -> BreakerPolicy:
-    if policy is None:
-        return BreakerPolicy(**options)
-    return replace(policy, **options)
 
 
 def _check_names(arguments: dict[str, Any]) -> None:

@@ -30,14 +30,16 @@ class Ticket:
         generation: what its permit was granted with.
         started_us: when; None where durations do not matter.
         took_us: its duration, where that was measured before its end.
+        awaited: whether it was admitted from a coroutine, where nothing may block.
     """
 
-    __slots__ = ("generation", "started_us", "took_us")
+    __slots__ = ("awaited", "generation", "started_us", "took_us")
 
     def __init__(self, generation: int, started_us: int | None) -> None:
         self.generation = generation
         self.started_us = started_us
         self.took_us: int | None = None
+        self.awaited = False
 
 
 class Gate:
@@ -86,20 +88,33 @@ class Gate:
         func: Callable[..., Any],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
+        grant: Grant | None = None,
     ) -> Ticket:
-        """Let a call in.
+        """Let a call in; `grant` is the answer where the question was asked already.
 
         Raises:
             CircuitOpen: not now.
         """
         machine = self.machine
-        grant = machine.acquire()
+        if grant is None:
+            grant = machine.acquire()
         self._teller.drain()
         if not grant.granted:
             raise self._rejection(grant)
         if self._teller.listeners:
             self._teller.before_call(func, args, kwargs or {})
         return Ticket(grant.generation, None if machine.slow_after_us is None else self.now_us())
+
+    async def admit_async(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Ticket:
+        """Let a call in from a coroutine; raises as `admit` does."""
+        ticket = self.admit(func, args, kwargs, await self.machine.acquire_async())
+        ticket.awaited = True
+        return ticket
 
     def raised(self, ticket: Ticket, error: BaseException) -> None:
         """Tell that a call raised."""
@@ -138,7 +153,11 @@ class Gate:
             self.last_failure = _info(error, self._clock.wall_us())
             if self._teller.listeners:
                 self._teller.append(error)
-        self.machine.report(ticket.generation, bits, asked_us)
+        machine = self.machine
+        machine.report(ticket.generation, bits, asked_us)
+        if machine.owes:
+            # A coroutine may be about to end, or cancelled: it never waits here.
+            (machine.tell_soon if ticket.awaited else machine.tell)()
         self._teller.drain()
         if self._teller.listeners and not bits & (FAILED | IGNORED):
             self._teller.success()

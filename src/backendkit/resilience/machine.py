@@ -28,7 +28,8 @@ class Moved(NamedTuple):
         generation: of the new mode.
         calls: in the window that was judged.
         failed: of them.
-        strained: the window of a circuit that only measures has reached a threshold.
+        strained: the window has reached a threshold, but the circuit only measures or was not let open.
+        observed: another process caused it.
     """
 
     old: Mode
@@ -37,6 +38,7 @@ class Moved(NamedTuple):
     calls: int
     failed: int
     strained: bool = False
+    observed: bool = False
 
 
 class Totals(NamedTuple):
@@ -57,6 +59,27 @@ class Sink(Protocol):
         ...
 
 
+class Group(Protocol):
+    """Circuits of which not all may be open at once."""
+
+    @property
+    def lock(self) -> threading.Lock:
+        """The lock within which they change, all of them."""
+        ...
+
+    def may_open(self) -> bool:
+        """Tell, under the lock, whether one more may open."""
+        ...
+
+    def moved(self, old: Mode, new: Mode) -> None:
+        """Take note, under the lock, that one has moved."""
+        ...
+
+    def left(self, mode: Mode) -> None:
+        """Take note, under the lock, that one is no longer among them."""
+        ...
+
+
 class Machine:
     """One circuit in memory. Safe to use from any thread.
 
@@ -65,6 +88,7 @@ class Machine:
         clock: whose monotonic reading decides.
         chance: draws the jitter of openings.
         moves: where moves are put.
+        group: which it shares its lock with; None: it is on its own.
 
     Attributes:
         rules: as above; `adopt` changes them.
@@ -78,15 +102,28 @@ class Machine:
         slow_after_us: from here on a call is slow; None: durations do not matter.
     """
 
+    shared = False
+    """Whether other processes have a part in it, so that questions may have to wait for a store."""
+
+    owes = False
+    """Whether there is something to tell others."""
+
     def __init__(
-        self, rules: Rules, *, clock: Clock, chance: Chance, moves: Sink | None = None
+        self,
+        rules: Rules,
+        *,
+        clock: Clock,
+        chance: Chance,
+        moves: Sink | None = None,
+        group: Group | None = None,
     ) -> None:
         self.rules = rules
         self.slow_after_us = rules.slow_after_us
         self._clock = clock
         self._chance = chance
         self._moves: Sink = deque() if moves is None else moves
-        self._lock = threading.Lock()
+        self._group = group
+        self._lock = threading.Lock() if group is None else group.lock
         self._circuit = Circuit(rules, clock.mono_us())
         self._opened_wall_us = 0
         # The mode, and the time up to which a rejection needs no lock: always replaced together.
@@ -117,6 +154,13 @@ class Machine:
     def mode(self) -> Mode:
         """The mode as the last question left it: an opening whose time is over reads OPEN until somebody asks."""
         return self._circuit.mode
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost with it: it is closed, or was open and its time is over."""
+        circuit = self._circuit
+        over = circuit.mode == "open" and self._clock.mono_us() >= circuit.until_us
+        return over or circuit.mode == "closed"
 
     @property
     def opened_wall_us(self) -> int:
@@ -163,7 +207,7 @@ class Machine:
             decide.report(
                 circuit, self.rules, generation, bits, self._clock.mono_us(),
                 jitter=self._draw() if bits or not self.closed else 0,
-                retry_after_us=retry_after_us,
+                retry_after_us=retry_after_us, may_open=self._may_open(),
             )  # fmt: skip
             self._note(*before)
 
@@ -184,6 +228,13 @@ class Machine:
             decide.adopt(self._circuit, rules, self._clock.mono_us())
             self._note(*before)
 
+    def leave_group(self) -> None:
+        """Go on without the others."""
+        with self._lock:
+            if self._group is not None:
+                self._group.left(self._circuit.mode)
+                self._group = None
+
     def window(self) -> tuple[int, int, int]:
         """Return calls, failed and slow ones in the window, as of now."""
         with self._lock:
@@ -201,6 +252,22 @@ class Machine:
             ignored=counts[IGNORED],
             rejected=self._rejected,
         )
+
+    async def acquire_async(self) -> Grant:
+        """Ask for a permit, from a coroutine."""
+        return self.acquire()
+
+    def rename(self, name: str) -> None:
+        """Take another name; one's own circuit needs none."""
+
+    def tell(self) -> None:
+        """Tell others what they are owed, blocking the thread."""
+
+    def tell_soon(self) -> None:
+        """Tell others what they are owed, from a task of its own."""
+
+    def _may_open(self) -> bool:
+        return self._group is None or self._group.may_open()
 
     def _draw(self) -> int:
         jitter = self.rules.jitter
@@ -223,6 +290,8 @@ class Machine:
             if circuit.mode in {"open", "forced-open"}:
                 self._opened_wall_us = self._clock.wall_us()
             self._moves.append(Moved(old, circuit.mode, circuit.generation, *circuit.tripped))
+            if self._group is not None:
+                self._group.moved(old, circuit.mode)
         elif circuit.strained and not self._strained:
             self._moves.append(
                 Moved(old, old, generation, window.total, window.failed, strained=True)

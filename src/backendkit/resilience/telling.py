@@ -12,9 +12,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from backendkit.core.events import Hooks
+from backendkit.core.events import Event, Hooks
 from backendkit.core.fork import remake_after_fork
-from backendkit.resilience.events import CircuitStrained, CircuitTransition
+from backendkit.resilience.events import (
+    CircuitKeptClosed,
+    CircuitObserved,
+    CircuitStrained,
+    CircuitTransition,
+)
 from backendkit.resilience.machine import Moved
 
 
@@ -110,10 +115,13 @@ class Teller:
             for listener in self.listeners:
                 self._guarded(listener, lambda it: it.state_change(self._circuit, old, new))
 
-    def _record(self, moved: Moved) -> CircuitTransition | CircuitStrained:
+    def _record(self, moved: Moved) -> Event:
         name, share = self._name_of(), moved.failed / moved.calls if moved.calls else 0.0
         if moved.strained:
-            return CircuitStrained(name, moved.calls, moved.failed)
+            kind = CircuitKeptClosed if moved.new == "closed" else CircuitStrained
+            return kind(name, moved.calls, moved.failed)
+        if moved.observed:
+            return CircuitObserved(name, moved.old, moved.new, moved.generation)
         return CircuitTransition(name, moved.old, moved.new, moved.generation, share)
 
     def _guarded(self, listener: Listener, tell: Callable[[Listener], None]) -> None:

@@ -45,7 +45,11 @@ async def call_async(
     gate: Gate, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Await a function the long way."""
-    ticket = gate.admit(func, args, kwargs)
+    ticket = (
+        await gate.admit_async(func, args, kwargs)
+        if gate.machine.shared
+        else gate.admit(func, args, kwargs)
+    )
     try:
         result = await func(*args, **kwargs)
     except BaseException as error:
@@ -146,7 +150,7 @@ class _Clocked(Generator[Any, Any, Any]):
 def _async_stream(gate: Gate, func: Function) -> Function:
     @functools.wraps(func)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        ticket = gate.admit(func, args, kwargs)
+        ticket = await gate.admit_async(func, args, kwargs)
         source: AsyncGenerator[Any, Any] = func(*args, **kwargs)
         try:
             step = source.asend(None)

@@ -1,10 +1,15 @@
 """State in this process: folds run under one lock, bounded in entries and in approximate bytes.
 
-No thread and no timer. Entries lie in buckets of about a second by the time they expire, so that what has expired
+No thread and no timer. Entries lie in buckets by the time they expire, as in a timer wheel, so that what has expired
 is found without a search: every write removes a few, and a full store removes as many as it needs. Expired first,
 then, oldest first, only what its script marked evictable; else `StoreFull`, for forgetting a revocation or a limit
-is not an eviction. The entries are spread over small dictionaries, because one that grows past a million entries
-stalls its caller for tens of milliseconds.
+is not an eviction.
+
+A bucket is as wide as a 32nd of the time to live or less, a second at least: what lives for weeks needs no bucket for
+each second of them, there are never more than some thousand buckets, and a key that is written all the time moves
+from one to another a few dozen times in its life. Nothing here is a dictionary that grows with the number of keys,
+because growing past a million entries stalls the caller for tens of milliseconds: entries are spread over many
+small ones, and buckets are cut into chunks.
 """
 
 from __future__ import annotations
@@ -79,8 +84,8 @@ class MemoryStore:
         self._wall_us = self.clock.wall_us
         self._lock = threading.Lock()
         self._shards: tuple[dict[bytes, _Entry], ...] = tuple({} for _ in range(_SHARDS))
-        self._buckets: dict[int, dict[bytes, None]] = {}
-        self._due: list[int] = []  # a heap of the buckets' numbers
+        self._buckets: dict[int, list[_Chunk]] = {}  # by when all in it has expired
+        self._due: list[int] = []  # a heap of the same times
         self._evictable: OrderedDict[bytes, None] = OrderedDict()
         self._entries = self._bytes = self._evicted = self._operations = 0
         self._closed = False
@@ -170,11 +175,11 @@ class MemoryStore:
         if type(write) is tuple:
             state, ttl_us = write
             expires = now + ttl_us
-            if expires >> _BUCKET_BITS == old[1] >> _BUCKET_BITS:
+            if old[1] <= expires <= old[3].due:
                 nbytes = _ENTRY_BYTES + len(key) + script.weigh(state)
                 room = self._max_bytes - self._bytes + old[2]
                 if nbytes <= room and script.evictable == (key in self._evictable):
-                    shard[key] = (state, expires, nbytes)
+                    shard[key] = (state, expires, nbytes, old[3])
                     self._bytes += nbytes - old[2]
                     return reply
         self._apply(operation.keys, writes, script, now)
@@ -210,10 +215,10 @@ class MemoryStore:
         self, keys: tuple[bytes, ...], writes: Sequence[Write], script: Script, now: int
     ) -> None:
         """Make the writes true: all of them, or none and raise."""
-        if self._due and self._due[0] < now >> _BUCKET_BITS:
+        if self._due and self._due[0] <= now:
             self._expire(now, _SWEPT)
         puts = [
-            (key, write[0], now + write[1], _ENTRY_BYTES + len(key) + script.weigh(write[0]))
+            (key, write[0], write[1], _ENTRY_BYTES + len(key) + script.weigh(write[0]))
             for key, write in zip(keys, writes, strict=True)
             if isinstance(write, tuple)
         ]
@@ -224,73 +229,81 @@ class MemoryStore:
             if write is DELETE:
                 self._remove(key)
         for put in puts:
-            self._put(put, evictable=script.evictable)
+            self._put(put, now, evictable=script.evictable)
 
-    def _put(self, put: _Put, *, evictable: bool) -> None:
-        key, state, expires, nbytes = put
+    def _put(self, put: _Put, now: int, *, evictable: bool) -> None:
+        key, state, ttl_us, nbytes = put
+        expires = now + ttl_us
         shard = self._shards[hash(key) & _MASK]
         old = shard.get(key)
-        shard[key] = (state, expires, nbytes)
-        bucket = expires >> _BUCKET_BITS
         if old is None:
             self._entries += 1
             self._bytes += nbytes
-            self._enlist(key, bucket)
+            chunk = self._enlist(key, _due(expires, ttl_us))
         else:
             self._bytes += nbytes - old[2]
-            was = old[1] >> _BUCKET_BITS
-            if was != bucket:
-                self._strike(key, was)
-                self._enlist(key, bucket)
+            chunk = old[3]
+            if not old[1] <= expires <= chunk.due:
+                self._strike(key, chunk)
+                chunk = self._enlist(key, _due(expires, ttl_us))
+        shard[key] = (state, expires, nbytes, chunk)
         if evictable:
             self._evictable[key] = None
         else:
             self._evictable.pop(key, None)
 
-    def _enlist(self, key: bytes, bucket: int) -> None:
-        keys = self._buckets.get(bucket)
-        if keys is None:
-            keys = self._buckets[bucket] = {}
-            heappush(self._due, bucket)
-        keys[key] = None
+    def _enlist(self, key: bytes, due: int) -> _Chunk:
+        """Put a key into the bucket for a time; return the chunk that has it."""
+        bucket = self._buckets.get(due)
+        if bucket is None:
+            bucket = self._buckets[due] = []
+            heappush(self._due, due)
+        if not bucket or len(bucket[-1].keys) >= _CHUNK:
+            bucket.append(_Chunk(due))
+        chunk = bucket[-1]
+        chunk.keys[key] = None
+        return chunk
 
-    def _strike(self, key: bytes, bucket: int) -> None:
-        """Take a key off its bucket. An empty one goes at once: the time of long-lived ones may be weeks away."""
-        keys = self._buckets.get(bucket)
-        if keys is None:
-            return  # it was the last of what has expired, and is off already
-        keys.pop(key, None)
+    def _strike(self, key: bytes, chunk: _Chunk) -> None:
+        """Take a key off its chunk. An empty one goes at once: the time of long-lived ones may be weeks away."""
+        keys = chunk.keys
+        del keys[key]
         if not keys:
-            del self._buckets[
-                bucket
-            ]  # its number stays in the heap until it comes up, or too many have
-            if len(self._due) > 2 * len(self._buckets) + _SPARE_NUMBERS:
-                self._due = sorted(self._buckets)
+            self._buckets[chunk.due].remove(chunk)
+        elif len(keys) in _THINNED:
+            chunk.keys = dict.fromkeys(keys)  # else it keeps the room of all that have left
 
     def _remove(self, key: bytes) -> None:
+        chunk = self._forget(key)
+        if chunk is not None:
+            self._strike(key, chunk)
+
+    def _forget(self, key: bytes) -> _Chunk | None:
+        """Remove an entry; return the chunk where its key is still listed, None where there was none."""
         entry = self._shards[hash(key) & _MASK].pop(key, None)
         if entry is None:
-            return
+            return None
         self._entries -= 1
         self._bytes -= entry[2]
-        self._strike(key, entry[1] >> _BUCKET_BITS)
         self._evictable.pop(key, None)
+        return entry[3]
 
     def _expire(self, now: int, most: int) -> bool:
-        """Remove at most `most` entries whose second has passed; return whether that was any use."""
+        """Remove at most `most` entries whose bucket's time has passed; return whether that was any use."""
         found = False
-        while most > 0 and self._due and self._due[0] < now >> _BUCKET_BITS:
+        while most > 0 and self._due and self._due[0] <= now:
             found = True
             most -= 1
-            keys = self._buckets.get(self._due[0])
-            if keys is None:
-                heappop(self._due)
+            bucket = self._buckets[self._due[0]]
+            if not bucket:
+                del self._buckets[heappop(self._due)]
                 continue
+            keys = bucket[-1].keys
             # The last, for a dictionary emptied from its front is searched through its holes each time.
             key, _ = keys.popitem()
             if not keys:
-                del self._buckets[heappop(self._due)]
-            self._remove(key)
+                bucket.pop()
+            self._forget(key)
         return found
 
     def _fit(
@@ -379,19 +392,44 @@ def _is_mutable(state: State) -> bool:
     return deepcopy(state) is not state
 
 
-_Entry: TypeAlias = tuple[State, int, int]
-"""State, monotonic microsecond of expiry, approximate bytes. A tuple, so that the garbage collector passes it over."""
+class _Chunk:
+    """Some of the keys of a bucket.
+
+    Attributes:
+        due: when all of them have expired, by the monotonic clock.
+        keys: in the order in which they came.
+    """
+
+    __slots__ = ("due", "keys")
+
+    def __init__(self, due: int) -> None:
+        self.due = due
+        self.keys: dict[bytes, None] = {}
+
+
+def _due(expires: int, ttl_us: int) -> int:
+    """Return the end of the bucket for what expires then: in a second, or in a 32nd of its life, at the latest."""
+    bits = max(_LEAST_BITS, ttl_us.bit_length() - _FINENESS)
+    return ((expires >> bits) + 1) << bits
+
+
+_Entry: TypeAlias = tuple[State, int, int, _Chunk]
+"""State, monotonic microsecond of expiry, approximate bytes, and where its key is listed."""
 
 _Put: TypeAlias = tuple[bytes, State, int, int]
-"""Key, and what its entry shall be."""
+"""Key, state, time to live, approximate bytes."""
 
 _SHARDS = 256
 _MASK = _SHARDS - 1
-_BUCKET_BITS = 20
-"""A bucket spans 2**20 microseconds."""
+_LEAST_BITS = 20
+"""The narrowest bucket spans 2**20 microseconds."""
+_FINENESS = 6
+"""The bucket of a life of n bits spans 2**(n - 6) microseconds: a 32nd to a 64th of it."""
+_CHUNK = 1024
+"""Keys in a chunk."""
+_THINNED = frozenset({_CHUNK // 8, _CHUNK // 64})
+"""At these numbers of keys left a chunk is laid out anew."""
 _SWEPT = 8
 """Expired entries that one write removes."""
-_SPARE_NUMBERS = 1024
-"""Numbers of buckets that are gone which the heap may hold beside as many as it has of buckets that are not."""
 _ENTRY_BYTES = 300
 """What an entry costs beside its key and state: two dictionary slots, a tuple, three numbers."""

@@ -48,7 +48,9 @@ from backendkit.tokens.keys import Key
 from backendkit.tokens.one_time import OneTime
 from backendkit.tokens.policy import TokenPolicy
 from backendkit.tokens.principal import Client, Grants, Principal, SessionInfo, TokenPair
-from backendkit.tokens.ring import KeyRing
+from backendkit.tokens.purpose import Purpose
+from backendkit.tokens.remote import RemoteKeys, RemoteVerifier
+from backendkit.tokens.ring import KeyDocument, KeyRing
 from backendkit.tokens.secrets import SecretRing
 from backendkit.tokens.totp import FactorRepository, MemoryFactors, SecondFactor
 from backendkit.tokens.verifier import Verifier
@@ -66,6 +68,7 @@ __all__ = [
     "InsufficientScope",
     "InvalidToken",
     "Key",
+    "KeyDocument",
     "KeyRefused",
     "KeyRing",
     "MemoryApiKeys",
@@ -74,6 +77,9 @@ __all__ = [
     "OneTime",
     "Permissions",
     "Principal",
+    "Purpose",
+    "RemoteKeys",
+    "RemoteVerifier",
     "Rule",
     "SecondFactor",
     "SecretRing",

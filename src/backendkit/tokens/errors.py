@@ -4,7 +4,7 @@
     ├── KeyRefused                500  KEY_REFUSED            also a ValueError: a key or ring that must not be used
     ├── TokenError                401  CREDENTIALS_REFUSED    an Unauthorized
     │   ├── NotAuthenticated      401  NOT_AUTHENTICATED      no credentials came at all
-    │   ├── InvalidToken          401  INVALID_TOKEN
+    │   ├── InvalidToken          401  INVALID_TOKEN          the one of `backendkit.errors`, too
     │   ├── TokenExpired          401  TOKEN_EXPIRED          the one of `backendkit.errors`, too
     │   ├── TokenRevoked          401  TOKEN_REVOKED          its session or its user's epoch has ended
     │   ├── SessionEnded          401  SESSION_ENDED          a refresh token whose session is over
@@ -50,10 +50,8 @@ class NotAuthenticated(TokenError):
     challenge = "Bearer"
 
 
-class InvalidToken(TokenError):
+class InvalidToken(errors.InvalidToken, TokenError):
     """The token is not one of ours, or not for here."""
-
-    code = "INVALID_TOKEN"
 
 
 class TokenExpired(errors.TokenExpired, TokenError):

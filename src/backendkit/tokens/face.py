@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
-from backendkit.core.clock import Clock, SystemClock
+from backendkit.core.checks import Duration
+from backendkit.core.clock import Clock
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.events import Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import AsyncIO, SyncIO, step
-from backendkit.core.keys import KeySpace
-from backendkit.core.store import Store
-from backendkit.tokens import flow
-from backendkit.tokens.claims import ACCESS_CLAIMS
-from backendkit.tokens.mint import ACCESS_TYPE, REFRESH_TYPE, Mint, check_subject, claims_of
+from backendkit.core.store import AsyncStore, Store
+from backendkit.tokens import check, flow
+from backendkit.tokens.build import build
+from backendkit.tokens.mint import check_subject, claims_of
 from backendkit.tokens.policy import TokenPolicy
 from backendkit.tokens.principal import Client, Grants, Principal, SessionInfo, TokenPair
-from backendkit.tokens.recent import Recent
-from backendkit.tokens.ring import KeyRing
+from backendkit.tokens.purpose import Purpose
+from backendkit.tokens.ring import LONGEST_CACHED_S, KeyDocument, KeyRing
 from backendkit.tokens.secrets import SecretRing
-from backendkit.tokens.verifier import Verifier
-
-REMEMBERED_EPOCHS = 50_000
-"""Users whose epoch is remembered at least; about 200 bytes each."""
+from backendkit.tokens.state import Core, Loader
 
 
 class Tokens:
@@ -37,6 +34,7 @@ class Tokens:
         store: keeps the sessions; None: access tokens alone, through `mint`.
         loader: reads roles, scopes and extra claims of a subject anew at each refresh; None: those of the login
             stay with the session.
+        users: reads the application's object of a subject, for `user`; `def` or `async def`, None where there is none.
         policy: lives and checks.
         clock: dates access tokens; sessions go by the store's clock.
         hooks: told of events.
@@ -51,7 +49,8 @@ class Tokens:
         issuer: str,
         audience: str | Iterable[str],
         store: Store | None = None,
-        loader: flow.Loader | None = None,
+        loader: Loader | None = None,
+        users: Callable[[str], Any] | None = None,
         policy: TokenPolicy | None = None,
         clock: Clock | None = None,
         hooks: Hooks | None = None,
@@ -60,45 +59,26 @@ class Tokens:
         self.policy = policy or TokenPolicy()
         self.keys = keys
         self.secret = secret
-        self._clock: Clock = clock or (store.clock if store is not None else SystemClock())
-        audience = audience if isinstance(audience, str) else tuple(audience)
-        if not issuer or not audience:
-            raise InvalidArgument("issuer", "and audience must not be empty", issuer)
-        mint = Mint(
-            keys, issuer=issuer, audience=audience, life_us=self.policy.access_us, clock=self._clock
-        )
-        access = Verifier(
-            keys,
-            issuer=issuer,
-            audience=audience,
-            typ=ACCESS_TYPE,
-            require=ACCESS_CLAIMS,
-            clock=self._clock,
-        )
-        refresh = Verifier(
-            secret.keys("refresh"), issuer=issuer, audience=issuer, typ=REFRESH_TYPE,
-            require=("iss", "sub", "aud", "sid", "gen", "at"), clock=_Timeless(),
-        )  # fmt: skip
-        mode = self.policy.check or ("stateless" if store is None else "epoch")
-        if store is None and mode != "stateless":
-            raise InvalidArgument(
-                "check", "needs a store", mode, "pass store=, or check='stateless'"
-            )
-        self._core = flow.Core(
-            policy=self.policy, mode=mode, issuer=issuer, mint=mint, access=access, refresh=refresh,
-            secret=secret, space=KeySpace("tokens", version=1, kind="user", namespace=namespace),
-            loader=loader, clock=self._clock, hooks=hooks or Hooks(), epochs=Recent(REMEMBERED_EPOCHS),
-        )  # fmt: skip
         self.store = store
-        flights = Flights()
-        self._io = None if store is None else SyncIO(store, self._clock, flights)
-        aio = None if store is None else AsyncIO(store.aio, self._clock, flights)
-        self._aio = AsyncTokens(self, self._core, aio)
+        self._core = build(
+            keys=keys, secret=secret, issuer=issuer, audience=audience, store=store, loader=loader, users=users,
+            policy=self.policy, clock=clock, hooks=hooks, namespace=namespace,
+        )  # fmt: skip
+        now, flights = self._core.clock, Flights()
+        # Without a store nothing is run, and users are loaded all the same.
+        self._io = SyncIO(cast("Store", store), now, flights)
+        aio = cast("AsyncStore", None if store is None else store.aio)
+        self._aio = AsyncTokens(self, self._core, AsyncIO(aio, now, flights))
 
     @property
     def aio(self) -> AsyncTokens:
         """The asynchronous face of the same state."""
         return self._aio
+
+    @property
+    def clock(self) -> Clock:
+        """Dates access tokens."""
+        return self._core.clock
 
     @property
     def hooks(self) -> Hooks:
@@ -115,7 +95,9 @@ class Tokens:
     ) -> str:
         """Return an access token without a session: it cannot be refreshed, and not be revoked alone. No round trip."""
         granted = claims_of(roles, scopes, claims)
-        return self._core.mint.access(check_subject(subject), granted, epoch=self._clock.wall_us())
+        return self._core.mint.access(
+            check_subject(subject), granted, epoch=self._core.clock.wall_us()
+        )
 
     def issue(
         self,
@@ -159,13 +141,21 @@ class Tokens:
             StoreError: 503: the store had to be asked and is down.
         """
         principal = self.peek(token)
-        if not flow.settled(self._core, principal):
-            step(flow.confirm(self._sync_io(), self._core, principal))
+        if not check.settled(self._core, principal):
+            step(check.confirm(self._sync_io(), self._core, principal))
         return principal
 
     def peek(self, token: str | bytes) -> Principal:
         """Return who an access token speaks for without asking whether it was revoked; no round trip."""
         return Principal(self._core.check(self._core.access, token, "access"))
+
+    def peek_refresh(self, token: str | bytes) -> Principal:
+        """Return whose session a refresh token is of, spent, over or not: its signature alone counts; no round trip.
+
+        Raises:
+            InvalidToken: 401: not one of ours.
+        """
+        return Principal(self._core.check(self._core.refresh, token, "refresh"))
 
     def refresh(
         self, token: str | bytes, *, client: Client | None = None, bind: str | None = None
@@ -193,8 +183,47 @@ class Tokens:
         """List a user's live sessions, oldest first. One round trip."""
         return step(flow.listed(self._sync_io(), self._core, subject))
 
+    def jwks(self, *, max_age: int = LONGEST_CACHED_S) -> KeyDocument:
+        """Return the public keys as a route publishes them, without those that have ended; see `KeyRing.document`.
+
+        Raises:
+            KeyRefused: the ring is symmetric, and has nothing public.
+        """
+        return self.keys.document(self._core.clock.wall_us(), max_age=max_age)
+
+    def user(self, principal: Principal) -> Any:
+        """Return the application's object of a principal, by `users`: the row of the account, say.
+
+        Raises:
+            TokenRevoked: 401: `users` knows no such subject any more.
+            ServiceUnavailable: 503: `users` failed.
+        """
+        return step(check.user_of(self._io, self._core, principal))
+
+    def purpose(
+        self,
+        name: str,
+        *,
+        audience: str | None = None,
+        lifetime: Duration = 3_600,
+        keys: KeyRing | None = None,
+    ) -> Purpose:
+        """Return tokens for a purpose of the application's own: `tokens.purpose("share-link", lifetime=86_400)`.
+
+        Args:
+            name: of the purpose; see `Purpose`.
+            audience: `aud`; None: the issuer's own name for the purpose.
+            lifetime: 1 s to a year.
+            keys: None: derived from the secret, so that only holders of the secret verify; a ring: whoever has
+                its public keys.
+        """
+        return Purpose(
+            name, keys=keys or self.secret.keys("purpose"), issuer=self._core.issuer, audience=audience,
+            lifetime=lifetime, clock=self._core.clock,
+        )  # fmt: skip
+
     def _sync_io(self) -> SyncIO:
-        if self._io is None:
+        if self.store is None:
             raise _no_store()
         return self._io
 
@@ -207,7 +236,7 @@ class AsyncTokens:
 
     __slots__ = ("_core", "_io", "_tokens")
 
-    def __init__(self, tokens: Tokens, core: flow.Core, io: AsyncIO | None) -> None:
+    def __init__(self, tokens: Tokens, core: Core, io: AsyncIO) -> None:
         self._tokens = tokens
         self._core = core
         self._io = io
@@ -239,8 +268,8 @@ class AsyncTokens:
     async def verify(self, token: str | bytes) -> Principal:
         """Return who an access token speaks for; see `Tokens.verify`."""
         principal = self._tokens.peek(token)
-        if not flow.settled(self._core, principal):
-            await flow.confirm(self._async_io(), self._core, principal)
+        if not check.settled(self._core, principal):
+            await check.confirm(self._async_io(), self._core, principal)
         return principal
 
     async def refresh(
@@ -261,8 +290,12 @@ class AsyncTokens:
         """List a user's live sessions; see `Tokens.sessions`."""
         return await flow.listed(self._async_io(), self._core, subject)
 
+    async def user(self, principal: Principal) -> Any:
+        """Return the application's object of a principal; see `Tokens.user`."""
+        return await check.user_of(self._io, self._core, principal)
+
     def _async_io(self) -> AsyncIO:
-        if self._io is None:
+        if self._tokens.store is None:
             raise _no_store()
         return self._io
 
@@ -271,12 +304,3 @@ def _no_store() -> InvalidArgument:
     return InvalidArgument(
         "store", "is needed for sessions", None, "Tokens(store=connect('redis://...'))"
     )
-
-
-class _Timeless(SystemClock):
-    """The clock of refresh tokens: whether one has expired is decided by the store's clock, in the script."""
-
-    __slots__ = ()
-
-    def wall_us(self) -> int:
-        return 0

@@ -1,4 +1,4 @@
-"""Login, refresh and the check of a session, each written once; both faces run these.
+"""Login, refresh, logout and the list of sessions, each written once; both faces run these.
 
 A refresh goes: signature, loader, script, minting. So junk costs no round trip, and a loader or a store that is
 down costs nobody their session: 503, and nothing has changed.
@@ -7,17 +7,14 @@ down costs nobody their session: 503, and nothing has changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import urandom
 from typing import Any, NamedTuple
 
-from backendkit.core.clock import SECOND_US, Clock
-from backendkit.core.errors import AppError, InvalidArgument, ServiceUnavailable, StoreError
-from backendkit.core.events import Event, Hooks
+from backendkit.core.clock import SECOND_US
+from backendkit.core.errors import InvalidArgument
 from backendkit.core.flow import IO
-from backendkit.core.keys import KeySpace
-from backendkit.core.outcome import Error
 from backendkit.tokens import events
 from backendkit.tokens.decide import record, rotation
 from backendkit.tokens.decide.session import (
@@ -31,57 +28,11 @@ from backendkit.tokens.decide.session import (
 from backendkit.tokens.errors import (
     InvalidToken,
     SessionEnded,
-    TokenError,
     TokenReused,
-    TokenRevoked,
 )
-from backendkit.tokens.mint import LARGEST_GRANTS, Mint, check_subject, claims_of, refresh_token
-from backendkit.tokens.policy import CheckMode, TokenPolicy
-from backendkit.tokens.principal import Client, Grants, Principal, SessionInfo, TokenPair
-from backendkit.tokens.recent import Recent
-from backendkit.tokens.secrets import SecretRing
-from backendkit.tokens.verifier import Verifier
-
-Loader = Callable[[str], Any]
-"""`subject -> Grants | None`, `def` or `async def`: what a user may do now; None: there is no such user any more."""
-
-SLACK_US = 86_400 * SECOND_US
-"""How much longer than its last session a user's record is kept: collecting garbage must not decide anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Core:
-    """What both faces of one `Tokens` share."""
-
-    policy: TokenPolicy
-    mode: CheckMode
-    issuer: str
-    mint: Mint
-    access: Verifier
-    refresh: Verifier
-    secret: SecretRing
-    space: KeySpace
-    loader: Loader | None
-    clock: Clock
-    hooks: Hooks
-    epochs: Recent[str, tuple[int, int]]
-
-    @property
-    def ttl_us(self) -> int:
-        """How long a user's record is kept after a write, in whole milliseconds."""
-        return (self.policy.absolute_us + SLACK_US) // 1000 * 1000
-
-    def tell(self, event: Event) -> None:
-        """Emit an event."""
-        self.hooks.emit(event)
-
-    def check(self, verifier: Verifier, token: str | bytes, kind: str) -> Mapping[str, Any]:
-        """Verify a token and tell of a refusal."""
-        try:
-            return verifier.verify(token)
-        except TokenError as error:
-            self.tell(events.TokenRefused(kind, error.reason))
-            raise
+from backendkit.tokens.mint import LARGEST_GRANTS, check_subject, claims_of, refresh_token
+from backendkit.tokens.principal import Client, Grants, SessionInfo, TokenPair
+from backendkit.tokens.state import Core, ask, learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +59,9 @@ async def begin(io: IO, core: Core, new: NewSession) -> TokenPair:
         **_lines(new.client), grants=kept, absolute=core.policy.absolute_us, idle=core.policy.idle_us,
         most=core.policy.max_sessions, ttl=core.ttl_us,
     )  # fmt: skip
+    asked = core.clock.mono_us()
     opened = await io.run(record.login(key_of(core.space, sid), login))
-    _learn(core, subject, opened.epoch)
+    learn(core, subject, opened.epoch, asked)
     core.tell(events.SessionStarted(subject, sid, opened.displaced))
     state = (1, opened.now, opened.now + core.policy.absolute_us)
     whose = _Whose(subject, sid, opened.epoch, opened.now)
@@ -130,8 +82,9 @@ async def renew(
     claims = core.check(core.refresh, token, "refresh")
     presented, subject, sid = _presented(core, claims, client, bind)
     fresh = None if core.loader is None else await _load(io, core, subject, sid)
+    asked = core.clock.mono_us()
     rotated = await io.run(rotation.rotate(key_of(core.space, sid), presented))
-    _learn(core, subject, rotated.epoch)
+    learn(core, subject, rotated.epoch, asked)
     _refuse(core, subject, sid, presented, rotated)
     kept: dict[str, Any] = json.loads(rotated.grants)
     granted = kept if fresh is None else _claims_of(fresh, kept.get("amr", ()))
@@ -139,29 +92,6 @@ async def renew(
     state = (rotated.generation, rotated.rotated, rotated.absolute)
     whose = _Whose(subject, sid, rotated.epoch, rotated.created)
     return _pair(core, whose, granted, state, rotated.secret.decode())
-
-
-async def confirm(io: IO, core: Core, principal: Principal) -> None:
-    """Ask the store whether a token's session still counts; one round trip.
-
-    Raises:
-        TokenRevoked: it does not.
-        StoreError: the store is down, and the policy does not let it pass.
-    """
-    subject, sid = principal.subject, principal.session_id
-    digest = digest_of(subject)
-    try:
-        operation = record.look(key_of(core.space, digest), (sid or "").encode(), digest)
-        epoch, live = await io.run(operation)
-    except StoreError:
-        if not _passes_stale(core, principal):
-            raise
-        return
-    _learn(core, subject, epoch)
-    if principal.epoch < epoch:
-        revoked(core, "epoch")
-    if core.mode == "session" and not (live and sid):
-        revoked(core, "session")
 
 
 async def end(io: IO, core: Core, session_id: str) -> bool:
@@ -179,8 +109,9 @@ async def end(io: IO, core: Core, session_id: str) -> bool:
 async def end_all(io: IO, core: Core, subject: str) -> int:
     """End all sessions of a user and raise their epoch; return how many. One round trip."""
     digest = digest_of(check_subject(subject))
+    asked = core.clock.mono_us()
     epoch, count = await io.run(record.end_all(key_of(core.space, digest), digest, core.ttl_us))
-    _learn(core, subject, epoch)
+    learn(core, subject, epoch, asked)
     core.tell(events.SessionsRevoked(subject, None, count))
     return count
 
@@ -199,60 +130,16 @@ async def listed(io: IO, core: Core, subject: str) -> list[SessionInfo]:
     ]  # fmt: skip
 
 
-def settled(core: Core, principal: Principal) -> bool:
-    """Tell whether a token passes by what this process knows; False: the store must be asked.
-
-    Raises:
-        TokenRevoked: the user's epoch is known to be past the token's.
-    """
-    if core.mode == "stateless":
-        return True
-    found = core.epochs.get(principal.subject) if core.mode == "epoch" else None
-    if found is None:
-        return False
-    if principal.epoch < found[0]:
-        revoked(core, "epoch")
-    return core.clock.mono_us() - found[1] < core.policy.epoch_ttl_us
-
-
-def revoked(core: Core, reason: str) -> None:
-    """Tell of a revoked token and refuse it."""
-    core.tell(events.TokenRefused("access", reason))
-    raise TokenRevoked(reason)
-
-
-def _passes_stale(core: Core, principal: Principal) -> bool:
-    """Tell whether the policy lets a token pass by what was known before the store went down."""
-    found, bound = core.epochs.get(principal.subject), core.policy.max_stale_us
-    if found is None or bound is None or core.clock.mono_us() - found[1] > bound:
-        return False
-    if principal.epoch < found[0]:
-        revoked(core, "epoch")
-    return True
-
-
-def _learn(core: Core, subject: str, epoch: int) -> None:
-    """Remember a user's epoch; one that was learnt meanwhile and is later stays."""
-    found = core.epochs.get(subject)
-    if found is not None and found[0] > epoch:
-        return
-    core.epochs.put(subject, (epoch, core.clock.mono_us()))
-
-
 async def _load(io: IO, core: Core, subject: str, sid: str) -> Grants:
     loader = core.loader
     assert loader is not None  # noqa: S101 - the caller looked
-    outcome = await io.call(lambda: loader(subject))
-    if isinstance(outcome, Error):
-        if isinstance(outcome.error, AppError):
-            raise outcome.error
-        raise ServiceUnavailable("the loader of grants failed") from outcome.error
-    if outcome.value is None:
+    found = await ask(io, loader, subject)
+    if found is None:
         await end(io, core, sid)
         raise SessionEnded("no such user")
-    if not isinstance(outcome.value, Grants):
-        raise InvalidArgument("loader", "must return Grants or None", type(outcome.value).__name__)
-    return outcome.value
+    if not isinstance(found, Grants):
+        raise InvalidArgument("loader", "must return Grants or None", type(found).__name__)
+    return found
 
 
 def _presented(

@@ -83,12 +83,7 @@ class Mint:
         if header is None:
             header = jws.header_segment(key, ACCESS_TYPE)
             self._headers.put(key, header)
-        token = jws.sign_with(header, self._encode(claims).encode(), key)
-        if len(token) > jws.LONGEST_TOKEN:
-            raise InvalidArgument(
-                "claims", f"make a token of over {jws.LONGEST_TOKEN} characters", len(token)
-            )
-        return token
+        return check_length(jws.sign_with(header, self._encode(claims).encode(), key))
 
 
 def refresh_token(
@@ -129,12 +124,7 @@ def claims_of(
     Raises:
         InvalidArgument: an extra claim has a registered name, a scope holds white space.
     """
-    claims: dict[str, Any] = {}
-    if extra:
-        taken = RESERVED & extra.keys()
-        if taken:
-            raise InvalidArgument("claims", "must not name a registered claim", sorted(taken))
-        claims.update(extra)
+    claims = check_extra(extra)
     if isinstance(roles, str) or isinstance(scopes, str):
         raise InvalidArgument("roles", "and scopes must be lists of names, not one text", "a text")
     if roles:
@@ -147,6 +137,23 @@ def claims_of(
     if methods:
         claims["amr"] = [*methods]
     return claims
+
+
+def check_extra(claims: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a copy of extra claims, none of which has a registered name."""
+    taken = RESERVED & claims.keys() if claims else None
+    if taken:
+        raise InvalidArgument("claims", "must not name a registered claim", sorted(taken))
+    return dict(claims or ())
+
+
+def check_length(token: str) -> str:
+    """Return a token that our own verifiers would take."""
+    if len(token) > jws.LONGEST_TOKEN:
+        raise InvalidArgument(
+            "claims", f"make a token of over {jws.LONGEST_TOKEN} characters", len(token)
+        )
+    return token
 
 
 def check_subject(subject: object) -> str:

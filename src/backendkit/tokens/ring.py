@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from backendkit.core import checks
 from backendkit.core.clock import SECOND_US
+from backendkit.tokens.encoding import dump, encode
 from backendkit.tokens.errors import KeyRefused
 from backendkit.tokens.keys import Key
 
@@ -20,6 +24,32 @@ PUBLISH_AHEAD_S = 3_900
 
 LONGEST_TOKEN_S = 930
 """Seconds for which an old key verifies after its last signature: 15 minutes and 30 s of leeway."""
+
+
+LONGEST_CACHED_S = 3_600
+"""Seconds for which others may keep a published key set; `PUBLISH_AHEAD_S` counts on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDocument:
+    """A public key set as a web route answers with it: the same keys, the same bytes and entity tag.
+
+    Attributes:
+        body: the JWK Set (RFC 7517 section 5), JSON in UTF-8.
+        etag: a strong entity tag, with its quotes.
+        max_age: seconds for which it may be kept.
+        media_type: RFC 7517 section 8.5.2.
+    """
+
+    body: bytes
+    etag: str
+    max_age: int
+    media_type: str = "application/jwk-set+json"
+
+    @property
+    def cache_control(self) -> str:
+        """The value of `Cache-Control`."""
+        return f"public, max-age={self.max_age}"
 
 
 class Snapshot:
@@ -153,6 +183,22 @@ class KeyRing:
             k for k in self.keys if now_us is None or k.until_us is None or now_us < k.until_us
         ]
         return {"keys": [key.jwk() for key in alive]}
+
+    def document(
+        self, now_us: int | None = None, *, max_age: int = LONGEST_CACHED_S
+    ) -> KeyDocument:
+        """Return the public JWK Set as bytes with an entity tag, for the route that publishes it.
+
+        Args:
+            now_us: leaves out what has ended by then.
+            max_age: seconds for which others may keep it, 0..3600: a new key is published that much before it signs.
+
+        Raises:
+            KeyRefused: the ring is symmetric.
+        """
+        checks.whole("max_age", max_age, most=LONGEST_CACHED_S)
+        body = dump(self.jwks(now_us))
+        return KeyDocument(body, f'"{encode(sha256(body).digest()[:16]).decode()}"', max_age)
 
     def private_jwks(self) -> dict[str, list[dict[str, Any]]]:
         """Return the JWK Set with its secrets, for a file that only this application can read."""

@@ -1,4 +1,4 @@
-"""The secrets behind refresh tokens, CSRF tokens and one-time tokens: one in use, the older ones still honoured.
+"""The secrets behind refresh, CSRF, one-time and purpose tokens: one in use, the older ones still honoured.
 
 From each, HKDF (RFC 5869, SHA-256) derives a key per purpose, so that a value made for one never passes for another.
 They are apart from the signing keys because ECDSA and PSS sign differently each time, and an asymmetric ring holds
@@ -16,7 +16,7 @@ from backendkit.tokens.errors import KeyRefused
 from backendkit.tokens.keys import LEAST_DISTINCT_BYTES, Key
 from backendkit.tokens.ring import KeyRing
 
-Purpose: TypeAlias = Literal["refresh", "csrf", "one-time"]
+Purpose: TypeAlias = Literal["refresh", "csrf", "one-time", "purpose"]
 """What a derived key is for."""
 
 LEAST_BYTES = 32
@@ -110,4 +110,5 @@ _INFO: dict[Purpose, bytes] = {
     "refresh": b"backendkit refresh token v1",
     "csrf": b"backendkit csrf token v1",
     "one-time": b"backendkit one-time token v1",
+    "purpose": b"backendkit purpose token v1",
 }

@@ -334,6 +334,24 @@ SAMPLE_NOISE = zlib.compress(bytes((n * n * 31) % 251 for n in range(40_000)), 9
 
 
 @pytest.mark.parametrize("method", ["zlib", "zstd"])
+def test_compressed_values_are_read_whole_or_not_at_all(method: Any) -> None:
+    """Neither without their checksum, nor with something behind."""
+    wire = Wire(JsonCodec(), compression=method)
+    data = wire.pack("x" * 5_000)
+    for damaged in (data[:-1], data + b"x", data + data[2:]):
+        with pytest.raises(Corrupt):
+            wire.unpack(damaged)
+
+
+def test_no_codec_reads_what_another_wrote() -> None:
+    """Not even where the bytes happen to mean something in both."""
+    data = Wire(JsonCodec()).pack(1)
+    assert MsgpackCodec().decode(data[2:]) == 49
+    with pytest.raises(Corrupt, match="another codec"):
+        Wire(MsgpackCodec()).unpack(data)
+
+
+@pytest.mark.parametrize("method", ["zlib", "zstd"])
 def test_a_bomb_is_refused(method: Any) -> None:
     """What would grow beyond the bound is never unpacked; neither is what hides how much it grows."""
     big = Wire(JsonCodec(), compression=method)

@@ -4,10 +4,11 @@ import asyncio
 import copy
 import json
 import pickle
-import statistics
+import threading
 import time
 import unicodedata
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from backendkit.passwords import (
     events,
 )
 from backendkit.passwords.breach import count_in, digits_of
+from backendkit.passwords.hasher import Attempt
 from backendkit.passwords.stored import Refused, read
 from tests.ground.loops import StallMeter, in_fork, in_threads
 
@@ -294,25 +296,72 @@ def test_the_fast_mode_is_loud_and_its_hashes_are_worthless_elsewhere() -> None:
     assert not fast.verify(hasher().hash(CANARY), CANARY).ok
 
 
+class Working(PasswordHasher):
+    """Says how long the expensive part of each row takes, by the manual clock."""
+
+    took_us: int = 0
+
+    def prepare(self, stored: str | None, password: str) -> Attempt:
+        """Let the clock go on by what the row is said to take."""
+        attempt = super().prepare(stored, password)
+        work = attempt.work
+        if work is None:
+            return attempt
+
+        def slow() -> Verification:
+            self.clock.sleep(self.took_us)
+            return work()
+
+        return attempt._replace(work=slow)
+
+
 def test_a_failure_takes_one_time_whoever_it_is() -> None:
-    """Unknown user, cheap row, dear row, declared legacy row: medians within 5 %, by waiting."""
-    policy = Profile(memory_kib=1024, iterations=2)
-    own = PasswordHasher(policy, legacy=("bcrypt", "pbkdf2"), failure_time=0.03)
-    rows = {
-        "none": None,
-        "own": own.hash(CANARY),
-        "cheap": hasher().hash(CANARY),
-        "bcrypt": made_by_others(b"x")["bcrypt 2b"],
-        "pbkdf2": made_by_others(b"x")["django pbkdf2_sha256"],
-    }
-    times: dict[str, list[float]] = {name: [] for name in rows}
+    """Unknown user, cheap row, dear row, declared legacy row: to the microsecond, by waiting; a success waits for nobody."""
+    clock = ManualClock()
+    own = Working(SMALL, legacy=("bcrypt", "pbkdf2"), failure_time=0.3, clock=clock)
+    made = made_by_others(b"x")
+    rows = [
+        (None, 0), (own.hash(CANARY), 90_000), (hasher().hash(CANARY), 5_000), (made["bcrypt 2b"], 250_000),
+        (made["django pbkdf2_sha256"], 299_999),
+    ]  # fmt: skip
+    for stored, own.took_us in rows:
+        for verify in (own.verify, lambda *row: asyncio.run(own.aio.verify(*row))):
+            begun = clock.mono_us()
+            assert not verify(stored, "wrong").ok
+            assert clock.mono_us() - begun == 300_000
+    own.took_us = 7
+    begun = clock.mono_us()
+    assert own.verify(rows[1][0], CANARY).ok
+    assert clock.mono_us() - begun == 7
+    own.close()
+
+
+def test_a_machine_too_busy_for_the_deadline_is_so_for_all() -> None:
+    """Computed failures that came late tell those that compute nothing, up to four times the deadline."""
+    clock = ManualClock()
+    own = Working(SMALL, failure_time=0.1, clock=clock)
+    stored = own.hash(CANARY)
+    for own.took_us, expected in ((250_000, 250_000), (10_000_000, 400_000)):
+        own.verify(stored, "wrong")
+        begun = clock.mono_us()
+        assert not own.verify(None, "wrong").ok
+        assert clock.mono_us() - begun == expected
+
+
+def test_on_this_machine_failures_are_within_five_percent() -> None:
+    """By the real clock, the best of nine each: nothing but waiting decides."""
+    own = PasswordHasher(
+        Profile(memory_kib=1024, iterations=2), legacy=("bcrypt",), failure_time=0.1
+    )
+    rows = {"none": None, "own": own.hash(CANARY), "bcrypt": made_by_others(b"x")["bcrypt 2b"]}
+    best = dict.fromkeys(rows, 10.0)
     for _ in range(9):
         for name, stored in rows.items():
             begun = time.perf_counter()
             assert not own.verify(stored, "wrong").ok
-            times[name].append(time.perf_counter() - begun)
-    medians = [statistics.median(each) for each in times.values()]
-    assert max(medians) <= 1.05 * min(medians)
+            best[name] = min(best[name], time.perf_counter() - begun)
+    assert min(best.values()) >= 0.1
+    assert max(best.values()) <= 1.05 * min(best.values())
 
 
 def test_the_deadline_is_measured_over_policy_and_declared_schemes() -> None:
@@ -337,80 +386,125 @@ def test_the_deadline_is_measured_over_policy_and_declared_schemes() -> None:
 def test_a_flood_leaves_the_loop_free_and_memory_bounded() -> None:
     """64 logins at once on the asynchronous face: never more at work than workers, and the loop comes round."""
     own = PasswordHasher(
-        Profile(memory_kib=8 << 10, iterations=2), workers=2, max_pending=100, failure_time=0.001
-    )
+        Profile(memory_kib=4 << 10, iterations=1), workers=2, max_pending=100, queue_timeout=120,
+        failure_time=0.001,
+    )  # fmt: skip
     stored = own.hash(CANARY)
+    at_work, most, lock = 0, 0, threading.Lock()
 
-    async def flood() -> tuple[list[Verification], float]:
+    def count(by: int) -> None:
+        nonlocal at_work, most
+        with lock:
+            at_work += by
+            most = max(most, at_work)
+
+    def login() -> Verification:
+        count(1)
+        result = own.verify(stored, CANARY)
+        count(-1)
+        return result
+
+    async def flood(one: Callable[[], Any]) -> tuple[list[Verification], int]:
         async with StallMeter() as meter:
-            results = await asyncio.gather(*(own.aio.verify(stored, CANARY) for _ in range(64)))
-        return results, meter.worst
+            results = await asyncio.gather(*(one() for _ in range(64)))
+        return results, meter.ticks
 
-    results, _worst = asyncio.run(flood())
+    results, ticks = asyncio.run(flood(lambda: own.executor.run(login, 4 << 10)))
     assert all(result.ok for result in results)
+    assert most <= 2
+
+    async def naive() -> Verification:
+        return own.verify(stored, CANARY)
+
+    _, ticks_naive = asyncio.run(flood(naive))
+    results, ticks_aio = asyncio.run(flood(lambda: own.aio.verify(stored, CANARY)))
+    assert all(result.ok for result in results)
+    assert min(ticks, ticks_aio) > 5 * ticks_naive
     assert own.executor.pending == 0
     own.close()
 
 
+@asynccontextmanager
+async def busy(own: PasswordHasher) -> AsyncIterator[None]:
+    """Keep the only worker at work for as long as the block lasts."""
+    begun, over = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return over.wait(60)
+
+    task = asyncio.create_task(own.executor.run(work, 1))
+    await asyncio.to_thread(begun.wait, 60)
+    try:
+        yield
+    finally:
+        over.set()
+        assert await task
+
+
 def test_over_the_bound_callers_are_turned_away_at_once() -> None:
     """503 with Retry-After in under a millisecond; neither true nor false."""
-    own = PasswordHasher(
-        Profile(memory_kib=32 << 10, iterations=2), workers=1, max_pending=2, failure_time=0.001
-    )
+    own = hasher(workers=1, max_pending=2, queue_timeout=60)
     stored = own.hash(CANARY)
 
-    async def crowd() -> None:
-        three = [asyncio.create_task(own.aio.verify(stored, CANARY)) for _ in range(3)]
-        await asyncio.sleep(0)
-        begun = time.perf_counter()
-        with pytest.raises(Overloaded) as caught:
-            await own.aio.verify(stored, CANARY)
-        assert time.perf_counter() - begun < 0.005
-        assert caught.value.status == 503
-        assert caught.value.retry_after
-        assert all(r.ok for r in await asyncio.gather(*three))
+    async def crowd() -> list[Verification]:
+        async with busy(own):
+            two = [asyncio.create_task(own.aio.verify(stored, CANARY)) for _ in range(2)]
+            await asyncio.sleep(0)
+            best = 1.0
+            for _ in range(20):
+                begun = time.perf_counter()
+                with pytest.raises(Overloaded) as caught:
+                    await own.aio.verify(stored, CANARY)
+                best = min(best, time.perf_counter() - begun)
+                assert (caught.value.status, caught.value.retry_after) == (503, 60)
+            assert best < 0.001
+        return await asyncio.gather(*two)
 
-    asyncio.run(crowd())
+    assert [r.ok for r in asyncio.run(crowd())] == [True, True]
     own.close()
 
 
 def test_who_cancels_frees_the_place_and_is_not_hashed_for() -> None:
     """Clients that have gone cost nothing."""
-    own = PasswordHasher(
-        Profile(memory_kib=16 << 10, iterations=2), workers=1, max_pending=3, failure_time=0.001
-    )
+    own = hasher(workers=1, max_pending=3, queue_timeout=60)
     stored = own.hash(CANARY)
     told: list[Any] = []
     own.hooks.add(told.append, events.PasswordVerified)
 
     async def leave() -> None:
-        tasks = [asyncio.create_task(own.aio.verify(stored, CANARY)) for _ in range(4)]
-        await asyncio.sleep(0)
-        for task in tasks[1:]:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(task.cancelled() for task in tasks[1:])
-        assert own.executor.pending == 0
-        assert (await own.aio.verify(stored, CANARY)).ok
+        async with busy(own):
+            gone = [asyncio.create_task(own.aio.verify(stored, CANARY)) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert own.executor.pending == 3
+            for task in gone:
+                task.cancel()
+            await asyncio.gather(*gone, return_exceptions=True)
+            assert all(task.cancelled() for task in gone)
+            assert own.executor.pending == 0
+            stays = asyncio.create_task(own.aio.verify(stored, CANARY))
+            await asyncio.sleep(0)
+        assert (await stays).ok
 
     asyncio.run(leave())
-    assert len(told) == 2
+    assert len(told) == 1
     own.close()
 
 
 def test_a_wait_ends_by_the_requests_deadline() -> None:
     """Whoever has no time left is told 503 instead of being hashed for."""
-    own = PasswordHasher(Profile(memory_kib=32 << 10, iterations=3), workers=1, failure_time=0.001)
+    own = hasher(workers=1, queue_timeout=60)
     stored = own.hash(CANARY)
+    told: list[Any] = []
+    own.hooks.add(told.append, events.PasswordVerified)
 
     async def hurry() -> None:
-        first = asyncio.create_task(own.aio.verify(stored, CANARY))
-        await asyncio.sleep(0)
-        with until(own.clock.mono_us() + 1_000), pytest.raises(Overloaded):
-            await own.aio.verify(stored, CANARY)
-        assert (await first).ok
+        async with busy(own):
+            with until(own.clock.mono_us() + 1_000), pytest.raises(Overloaded):
+                await own.aio.verify(stored, CANARY)
 
     asyncio.run(hurry())
+    assert told == []
     own.close()
 
 

@@ -478,3 +478,75 @@ def test_the_asynchronous_face_can_be_built_directly(store: CountingStore) -> No
     face = AsyncRateLimiter(store.aio, "1/minute")
     assert asyncio.run(face.hit("a")).allowed
     assert not face.sync.hit("a").allowed
+
+
+@colours
+@pytest.mark.parametrize("algorithm", [SlidingLog(), Concurrency()], ids=lambda a: a.kind)
+def test_what_was_counted_locally_is_given_back_locally(
+    store: CountingStore, colour: Any, algorithm: Any
+) -> None:
+    """A seat that is taken while the store fails would else be lost until its time is over."""
+    limit = Limit("x", 1, per=60, algorithm=algorithm, on_store_failure="local")
+    limiter = colour(RateLimiter(store, limit))
+    store.down = True
+    assert limiter.peek("a").granted == 0
+    taken = limiter.hit("a")
+    assert (taken.source, limiter.hit("a").allowed) == ("local", False)
+    assert limiter.cancel(taken)
+    assert not limiter.cancel(taken)
+    assert limiter.hit("a").allowed
+
+
+def test_a_lease_is_not_taken_by_who_only_asks(store: CountingStore) -> None:
+    """A cost of nothing consumes nothing."""
+    limiter = RateLimiter(store, Limit("x", "10/minute"), lease=Lease(permits=4))
+    assert limiter.hit("a", cost=0).remaining == 10
+
+
+class Slow(MemoryStore):
+    """Answers at the third turn of the loop."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.slow = SlowFace(self)
+
+    @property
+    def aio(self) -> Any:
+        """The face that waits."""
+        return self.slow
+
+
+class SlowFace:
+    """Its asynchronous face."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.sync = store
+
+    async def run(self, operation: Operation[Any]) -> Any:
+        """Run it, later."""
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return self.sync.run(operation)
+
+
+def test_giving_back_is_carried_through_a_cancelled_scope(clock: ManualClock) -> None:
+    """Cancelled again at every step, as scopes of anyio do: the units are free all the same."""
+    limiter = RateLimiter(Slow(clock), "1/minute")
+    began = asyncio.Event()
+
+    async def work() -> None:
+        async with limiter.aio.reserve("a"):
+            began.set()
+            await asyncio.sleep(60)
+
+    async def play() -> int:
+        task = asyncio.create_task(work())
+        await began.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return (await limiter.aio.peek("a")).remaining
+
+    assert asyncio.run(play()) == 1

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from backendkit.core.clock import SECOND_US
+from backendkit.core.errors import InvalidArgument
 from backendkit.tokens import jws
 from backendkit.tokens.algorithms import is_roca
 from backendkit.tokens.errors import InvalidToken, KeyRefused
@@ -308,3 +309,22 @@ def test_no_secret_shows_in_repr_str_or_pickle() -> None:
         for way in (pickle.dumps, copy.deepcopy, copy.copy):
             with pytest.raises(TypeError):
                 way(thing)
+
+
+def test_a_published_key_set_has_bytes_that_stay_and_a_tag_that_goes_with_them() -> None:
+    """Same keys, same bytes, same tag; another key, another tag; what has ended is gone; no private member."""
+    ring = KeyRing([Key.generate("EdDSA"), Key.generate("ES256", until_us=5)])
+    first, again, later = ring.document(0), ring.document(1), ring.document(5, max_age=60)
+    assert (first.body, first.etag) == (again.body, again.etag)
+    assert later.etag != first.etag
+    assert later.etag.startswith('"')
+    assert [k["kid"] for k in json.loads(later.body)["keys"]] == [ring.keys[0].kid]
+    assert all("d" not in key for key in json.loads(first.body)["keys"])
+    assert (first.cache_control, later.cache_control) == (
+        "public, max-age=3600",
+        "public, max-age=60",
+    )
+    with pytest.raises(InvalidArgument, match="max_age"):
+        ring.document(0, max_age=3_601)
+    with pytest.raises(KeyRefused):
+        KeyRing([Key.generate("HS256")]).document()

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from backendkit.stores import MemoryStore
 from backendkit.tokens import jws
 from backendkit.tokens.errors import (
     InvalidToken,
+    KeyRefused,
     SessionEnded,
     TokenError,
     TokenExpired,
@@ -33,8 +35,10 @@ from backendkit.tokens.face import Tokens
 from backendkit.tokens.keys import Key
 from backendkit.tokens.policy import TokenPolicy
 from backendkit.tokens.principal import Client, Grants
+from backendkit.tokens.purpose import Purpose
 from backendkit.tokens.ring import KeyRing
 from backendkit.tokens.secrets import SecretRing
+from tests.ground.loops import in_threads
 from tests.unit.tokens.oracle import Oracle
 
 RING = KeyRing.generate("EdDSA")
@@ -170,6 +174,106 @@ def test_async_loaders_are_awaited() -> None:
         return principal
 
     assert asyncio.run(go()).roles == {"user-1"}
+
+
+def test_users_are_loaded_by_subject() -> None:
+    """The application's own object; from both faces, with and without a store."""
+    rows = {"user-1": object()}
+
+    async def load(subject: str) -> object | None:
+        return rows.get(subject)
+
+    s = Setting(users=rows.get, hooks=None)
+    principal = s.tokens.verify(s.tokens.issue("user-1").access_token)
+    assert s.tokens.user(principal) is rows["user-1"]
+    alone = Tokens(keys=RING, secret=SECRET, issuer="i", audience="a", users=load)
+    assert asyncio.run(alone.aio.user(principal)) is rows["user-1"]
+    with pytest.raises(InvalidArgument, match="aio"):
+        alone.user(principal)
+    del rows["user-1"]
+    with pytest.raises(TokenRevoked):
+        s.tokens.user(principal)
+    with pytest.raises(TokenRevoked):
+        asyncio.run(alone.aio.user(principal))
+    with pytest.raises(InvalidArgument, match="users"):
+        Setting().tokens.user(principal)
+
+
+@pytest.mark.parametrize("error", [LookupError("db"), StoreUnavailable("x")])
+def test_a_user_loader_that_fails_is_503(error: Exception) -> None:
+    """The token may be good, and nobody should throw it away."""
+
+    def load(_: str) -> object:
+        raise error
+
+    s = Setting(users=load)
+    principal = s.tokens.verify(s.tokens.issue("user-1").access_token)
+    with pytest.raises(ServiceUnavailable):
+        s.tokens.user(principal)
+
+
+def test_a_token_for_a_purpose_is_for_that_purpose_only() -> None:
+    """Its own type, audience and lifetime; no access token, no refresh token, no other purpose's."""
+    s = Setting()
+    link = s.tokens.purpose("share-link", audience="files", lifetime=60)
+    other = s.tokens.purpose("file")
+    token = link.issue("user-1", claims={"file": "f-17", "may": ["read"]})
+    claims = link.verify(token)
+    assert (claims["sub"], claims["file"], claims["may"], claims["aud"]) == (
+        "user-1",
+        "f-17",
+        ("read",),
+        "files",
+    )
+    pair = s.tokens.issue("user-1")
+    for foreign in (pair.access_token, pair.refresh_token, other.issue("user-1")):
+        with pytest.raises(InvalidToken):
+            link.verify(foreign)
+    for refuse in (other.verify, s.tokens.verify, s.tokens.refresh):
+        with pytest.raises(InvalidToken):
+            refuse(token)
+    same_audience = s.tokens.purpose("file", audience="files")
+    with pytest.raises(InvalidToken):
+        same_audience.verify(token)
+    s.clock.advance(60 * SECOND_US)
+    with pytest.raises(TokenExpired):
+        link.verify(token)
+    assert "share-link" in repr(link)
+
+
+def test_a_purpose_may_be_signed_with_keys_that_others_verify() -> None:
+    """Another service checks it with the public keys alone; the secret's holders do not take it for theirs."""
+    s = Setting()
+    signed = s.tokens.purpose("file", keys=RING, lifetime=900)
+    token = signed.issue("user-1")
+    public = KeyRing.from_jwks(json.loads(s.tokens.jwks().body))
+    there = Purpose("file", keys=public, issuer="https://id.example", clock=s.clock)
+    assert there.verify(token)["sub"] == "user-1"
+    with pytest.raises(InvalidToken):
+        s.tokens.purpose("file").verify(token)
+    with pytest.raises(KeyRefused):
+        there.issue("user-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("at", {}), ("rt", {}), ("once", {}), ("", {}), ("Share", {}), ("a/b", {}), ("-a", {}), ("a" * 33, {}),
+     ("x", {"lifetime": 0}), ("x", {"lifetime": 367 * 86_400}), ("x", {"audience": ""})],
+)  # fmt: skip
+def test_purposes_are_checked_when_built(name: str, options: dict[str, Any]) -> None:
+    """A purpose never borrows the type of another kind of token."""
+    with pytest.raises(InvalidArgument):
+        Setting().tokens.purpose(name, **options)
+
+
+def test_claims_of_a_purpose_are_bounded() -> None:
+    """No registered name, nothing that our own verifier would refuse."""
+    link = Setting().tokens.purpose("share-link")
+    for claims in ({"exp": 5}, {"aud": "x"}, {"big": "x" * 9_000}):
+        with pytest.raises(InvalidArgument):
+            link.issue("user-1", claims=claims)
+    with pytest.raises(InvalidArgument):
+        link.issue("")
 
 
 def test_a_lost_answer_harms_nobody() -> None:
@@ -355,6 +459,32 @@ def test_a_key_rotation_under_traffic_refuses_nobody() -> None:
         clock.advance(30 * SECOND_US)
     assert len({jws.read_header(t.split(".")[0].encode())["kid"] for _, t in alive}) >= 1
     assert len(ring.keys) == 2
+
+
+def test_a_ring_that_changes_under_threads_refuses_nobody() -> None:
+    """Four threads issue and verify, from memory and anew, while new keys take over under them."""
+    clock = ManualClock()
+    ring = KeyRing.generate("ES256")
+    tokens = Tokens(
+        keys=ring, secret=SECRET, issuer="https://id.example", audience="api", clock=clock
+    )
+    over = threading.Event()
+
+    def traffic(number: int) -> int:
+        if number == 0:
+            for turn in range(60):
+                ring.reload((*ring.keys, Key.generate("ES256", not_before_us=turn + 1)))
+            over.set()
+            return 0
+        verified = 0
+        while not over.is_set() or not verified:
+            token = tokens.mint("user-1")
+            assert tokens.verify(token).subject == tokens.verify(token).subject == "user-1"
+            verified += 1
+        return verified
+
+    assert all(in_threads(4, traffic)[1:])
+    assert len(ring.keys) == 61
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from backendkit.http.tokens import (
     credential,
     csrf_token,
 )
+from backendkit.http.visits import AsgiVisit
 from backendkit.kit import Kit
 from backendkit.stores import MemoryStore
 from backendkit.tokens import (
@@ -280,7 +281,28 @@ def test_csrf_tokens_are_bound_to_session_and_secret() -> None:
             check_csrf(new, session, header=header, in_cookie=value)
     with pytest.raises(CsrfRefused):
         check_csrf(SecretRing.generate(), "s", header=token, in_cookie=token)
-    check_origin({}, scheme="https", host="a", policy=POLICY)
+
+
+def test_an_origin_is_compared_as_text() -> None:
+    """Nothing of it is parsed: what no browser sends is refused, and raises nothing else."""
+
+    def visit(*headers: tuple[str, str], scheme: str = "https") -> AsgiVisit:
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+        return AsgiVisit({"type": "http", "method": "POST", "scheme": scheme, "headers": raw})
+
+    host, own = ("host", "a.example:8443"), ("origin", "https://a.example:8443")
+    for headers in ([], [host], [host, own], [("sec-fetch-site", "none")], [own, host]):
+        check_origin(visit(*headers), POLICY)
+    check_origin(visit(host, own, scheme="wss"), POLICY)
+    for headers in (
+        [host, ("origin", "https://[")], [host, ("origin", "")], [host, ("origin", "null")], [own],
+        [host, ("origin", "https://a.example:8443@evil")], [host, ("origin", "https://A.example:8443")],
+        [host, own, own], [host, host, own], [host, ("sec-fetch-site", "same-site")], [("origin", "https://\xff")],
+    ):  # fmt: skip
+        with pytest.raises(CsrfRefused):
+            check_origin(visit(*headers), POLICY)
+    with pytest.raises(CsrfRefused):
+        check_origin(visit(host, own, scheme="http"), POLICY)
 
 
 def run(*args: str, stdin: str = "") -> int:

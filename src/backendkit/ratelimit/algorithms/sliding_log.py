@@ -102,7 +102,6 @@ local function log_save(s, units)
     log_append(s, stamp, units)
   end
   s.taken = units
-  if s.used == units then s.oldest = nil end
   return s.t
 end
 local function log_give(s, receipt, units)

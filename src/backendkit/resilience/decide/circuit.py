@@ -57,7 +57,7 @@ class Circuit:
         out: permits granted and not reported.
         opened_us: when it last opened; 0: never.
         tripped: calls and failures in the window that opened it last.
-        strained: whether a circuit that only measures would be open by its window.
+        strained: whether it would be open by its window, but only measures or was not let.
     """
 
     __slots__ = (
@@ -110,6 +110,7 @@ def report(
     *,
     jitter: int = 0,
     retry_after_us: int = 0,
+    may_open: bool = True,
 ) -> None:
     """Tell what came of a call.
 
@@ -121,6 +122,7 @@ def report(
         now: the time, in microseconds.
         jitter: thousandths to take off an opening, should this cause one.
         retry_after_us: how long a failed dependency asked to be left alone; 0: it did not.
+        may_open: whether a closed circuit may open now.
     """
     if generation != circuit.generation:
         return
@@ -129,10 +131,8 @@ def report(
         _report_trial(circuit, rules, bits, now, jitter=jitter, asked=asked)
     elif not bits & IGNORED and circuit.mode in {"closed", "metrics-only"}:
         circuit.window.add(bits, now)
-        reached = _reached(circuit.window, rules)
-        if circuit.mode == "metrics-only":
-            circuit.strained = reached
-        elif reached:
+        circuit.strained = _reached(circuit.window, rules)
+        if circuit.strained and circuit.mode == "closed" and may_open:
             move(circuit, rules, "open", now, jitter=jitter, retry_after_us=asked)
 
 

@@ -6,7 +6,7 @@ one per operation. At 64 callers that is a sixth of the CPU time of as many pool
 
 - Cancelled before the flush: never sent. Cancelled after it: it runs, its reply is dropped, and the connection
   stays in step.
-- An operation that gets no answer in time fails the whole lane: what was sent is `ReplyTimeout`, what was not is
+- An operation that gets no answer in time (the loop's own stalls do not count) fails the whole lane: what was sent is `ReplyTimeout`, what was not is
   `StoreUnavailable`, and the next operation connects anew.
 - A lost connection fails what was sent as `OutcomeUnknown`; what was not goes out with the next connection.
 
@@ -41,6 +41,10 @@ from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.tally import Tally
 from backendkit.stores.redis.verdict import REFUSALS, Raw, turned_away
 
+_TURNS = 3
+"""Turns that a loop which comes to an overdue operation has for reading: it may have been stalled itself, and the
+reply may lie in the socket. As long as replies are found there, it goes on reading."""
+
 
 class Lane:
     """A pipelined connection to one server, for one event loop."""
@@ -73,7 +77,7 @@ class Lane:
         self._writer: asyncio.Task[None] | None = (
             None  # finishes a write that did not drain at once
         )
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Handle | None = None
         self._scheduled = False
 
     @property
@@ -264,14 +268,19 @@ class Lane:
     def _watch_until(self, due: float) -> None:
         self._watch = asyncio.get_running_loop().call_at(due, self._check, context=Context())
 
-    def _check(self) -> None:
+    def _check(self, overdue: _Entry | None = None, turns: int = _TURNS) -> None:
         self._watch = None
         oldest = self._flight[0] if self._flight else self._queue[0] if self._queue else None
         if oldest is None:
             return
-        due = oldest[3]
-        if asyncio.get_running_loop().time() < due:
+        loop, due = asyncio.get_running_loop(), oldest[3]
+        if loop.time() < due:
             self._watch_until(due)
+            return
+        if oldest is not overdue:
+            turns = _TURNS
+        if turns:
+            self._watch = loop.call_soon(self._check, oldest, turns - 1, context=Context())
             return
         self.tally.timeouts += _open(self._flight) + _open(self._queue)
         self._fail(

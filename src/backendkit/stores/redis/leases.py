@@ -8,7 +8,8 @@ old as it was. Nothing is ever sent twice.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
@@ -41,10 +42,10 @@ class Leases:
         self._idle: deque[_Lease] = deque()
         self._closed = False
 
-    def exchange(
+    def begin(
         self, payload: bytes, count: int = 1, left_us: int | None = None, *, skip: int = 0
-    ) -> list[Raw]:
-        """Send `count` packed commands in one write and return what came back for each.
+    ) -> Sent | Sequence[Raw]:
+        """Send `count` packed commands in one write; what came of it if that failed.
 
         Args:
             payload: the commands.
@@ -64,11 +65,28 @@ class Leases:
         lease.tally.operations += operations
         lease.tally.batches += 1
         lease.tally.largest_batch = max(lease.tally.largest_batch, operations)
+        sent = Sent(self, lease, count, *self._due(count, due_us))
         try:
-            return self._talk(lease, payload, count, due_us)
-        except BaseException:  # an interrupt between write and read: the connection is out of step
+            lease.connection.send_packed_command((payload,), check_health=False)
+        except RedisError as error:
+            # The last bytes never left, so the last command cannot have run; an earlier one of several may have.
+            return [self._lost(lease, error, sent=count > 1, hurried=sent.hurried)] * count
+        except BaseException:  # an interrupt within the write: the connection is out of step
             self._discard(lease)
             raise
+        return sent
+
+    def receive(self, sent: Sent) -> list[Raw]:
+        """Return what came back for each command, waiting for it; never raises for what goes wrong on the way."""
+        try:
+            return self._receive(sent)
+        except BaseException:  # an interrupt between write and read: the connection is out of step
+            self.abandon(sent)
+            raise
+
+    def abandon(self, sent: Sent) -> None:
+        """Close the connection without receiving anything."""
+        self._discard(sent.lease)
 
     def close(self) -> None:
         """Close all connections: the idle ones now, those at work when they are through."""
@@ -84,14 +102,9 @@ class Leases:
                 return
             self._discard(lease)
 
-    def _talk(self, lease: _Lease, payload: bytes, count: int, due_us: int | None) -> list[Raw]:
-        due_us, hurried = self._due(count, due_us)
+    def _receive(self, sent: Sent) -> list[Raw]:
+        lease, count, due_us = sent.lease, sent.count, sent.due_us
         connection = lease.connection
-        try:
-            connection.send_packed_command((payload,), check_health=False)
-        except RedisError as error:
-            # The last bytes never left, so the last command cannot have run; an earlier one of several may have.
-            return [self._lost(lease, error, sent=count > 1, hurried=hurried)] * count
         replies: list[Raw] = []
         for _ in range(count):
             try:
@@ -110,7 +123,7 @@ class Leases:
             except RedisError as error:
                 if isinstance(error, RedisTimeout):
                     lease.tally.timeouts += count - len(replies)
-                failure = self._lost(lease, error, sent=True, hurried=hurried)
+                failure = self._lost(lease, error, sent=True, hurried=sent.hurried)
                 return replies + [failure] * (count - len(replies))
             replies.append(reply)
         lease.used_us = self._clock.mono_us()
@@ -191,6 +204,25 @@ class Leases:
     def _discard(self, lease: _Lease) -> None:
         lease.connection.disconnect()
         self._ledger.close(lease)
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """Commands that were sent, whose replies must be received before the connection serves anybody else.
+
+    Attributes:
+        leases: who receives.
+        lease: the connection.
+        count: how many replies will come.
+        due_us: by when they must have come; None: the connection's own timeout.
+        hurried: whether that is the caller's time, and not the server's.
+    """
+
+    leases: Leases
+    lease: _Lease
+    count: int
+    due_us: int | None
+    hurried: bool
 
 
 class _Lease:

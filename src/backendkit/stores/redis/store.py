@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,19 +14,19 @@ from backendkit.core.clock import SECOND_US, Clock
 from backendkit.core.errors import InvalidArgument, NotSent, StoreClosed, StoreUnavailable
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.operation import Operation, Reply
+from backendkit.core.operation import Operation, Reply, Script
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import StoreStats
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
-from backendkit.stores.redis.leases import Leases
+from backendkit.stores.redis.leases import Leases, Sent
 from backendkit.stores.redis.listen import Line
 from backendkit.stores.redis.shared import Shared, chunks, unanswered, unsent_after
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
-from backendkit.stores.redis.verdict import Raw
+from backendkit.stores.redis.verdict import Raw, Verdict, judge
 
 R = TypeVar("R")
 
@@ -98,24 +98,67 @@ class RedisStore:
         return outcomes
 
     def _run_chunk(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        shared = self._shared
+        begun_us = shared.time.mono_us()
         prepared = [self._prepared(operation) for operation in operations]
-        addresses = [address for address, _ in prepared]
+        raws = self._exchange_all(dict(enumerate(prepared)), None)
+        unknown = [
+            place
+            for place, raw in raws.items()
+            if type(raw) is not list and judge(raw) is Verdict.EVALUATE
+        ]
+        if len(unknown) > 1:  # a single one goes again by itself
+            again = self._with_texts(
+                {place: (prepared[place][0], operations[place]) for place in unknown}
+            )
+            raws |= self._exchange_all(again, shared.due_us(begun_us))
+        # One time for all that goes on from here: a server that is loading must not cost each of them a timeout.
+        due_us = shared.time.mono_us() + shared.left_us()
+        return [
+            self._finished(operation, prepared[place][0], raws.get(place), due_us)
+            for place, operation in enumerate(operations)
+        ]
+
+    def _exchange_all(
+        self, share: Mapping[int, tuple[Address | None, bytes]], due_us: int | None
+    ) -> dict[int, Raw]:
+        """Send every server its share of a batch, then receive from each: one wait for all of them."""
         places: dict[Address, list[int]] = {}
-        for place, address in enumerate(addresses):
+        for place, (address, _) in share.items():
             if address is not None:
                 places.setdefault(address, []).append(place)
-        raws: list[Raw | None] = [None] * len(operations)
-        for address, members in places.items():
-            payload = b"".join(prepared[place][1] for place in members)
-            for place, raw in zip(
-                members, self.exchange(address, payload, len(members)), strict=True
-            ):
-                raws[place] = raw
-        # One time for all that goes on from here: a server that is loading must not cost each of them a timeout.
-        due_us = self._shared.time.mono_us() + self._shared.left_us()
-        return [
-            self._finished(*each, due_us) for each in zip(operations, addresses, raws, strict=True)
-        ]
+        sent: dict[Address, Sent | Sequence[Raw]] = {}
+        raws: dict[int, Raw] = {}
+        try:
+            for address, members in places.items():
+                payload = b"".join(share[place][1] for place in members)
+                sent[address] = self._begin(address, payload, len(members), due_us)
+            for address, members in places.items():
+                begun = sent.pop(address)
+                answers = begun.leases.receive(begun) if isinstance(begun, Sent) else begun
+                raws.update(zip(members, answers, strict=True))
+        finally:
+            for begun in sent.values():  # after an interrupt
+                if isinstance(begun, Sent):
+                    begun.leases.abandon(begun)
+        return raws
+
+    def _with_texts(
+        self, unknown: Mapping[int, tuple[Address | None, Operation[Any]]]
+    ) -> dict[int, tuple[Address | None, bytes]]:
+        """Pack again what servers did not know the scripts of: each server is told each text once."""
+        packer = self._shared.packer
+        told: set[tuple[Address | None, Script]] = set()
+        packed: dict[int, tuple[Address | None, bytes]] = {}
+        for place, (address, operation) in unknown.items():
+            known = (address, operation.script) in told
+            told.add((address, operation.script))
+            packed[place] = (
+                address,
+                packer.pack(operation) if known else packer.pack_eval(operation),
+            )
+            self._shared.ledger.resent()
+        return packed
 
     def route(self, operation: Operation[Any]) -> str:
         """Return the name of what would run `operation`: an address, or the service that Sentinels watch."""
@@ -169,7 +212,7 @@ class RedisStore:
         due_us: int | None = None,
         *,
         skip: int = 0,
-    ) -> list[Raw]:
+    ) -> Sequence[Raw]:
         """Send `count` packed commands to a server and return what came back for each; never raises for that.
 
         Args:
@@ -179,6 +222,18 @@ class RedisStore:
             due_us: by when, on the real monotonic clock; None leaves it to the dial and the context's deadline.
             skip: how many of them are preparation, and no operations.
         """
+        sent = self._begin(address, payload, count, due_us, skip=skip)
+        return sent.leases.receive(sent) if isinstance(sent, Sent) else sent
+
+    def _begin(
+        self,
+        address: Address,
+        payload: bytes,
+        count: int,
+        due_us: int | None = None,
+        *,
+        skip: int = 0,
+    ) -> Sent | Sequence[Raw]:
         shared = self._shared
         if shared.closed:
             return [StoreClosed("the Redis store was closed")] * count
@@ -186,12 +241,12 @@ class RedisStore:
         if due_us is not None:
             left_us: int | None = due_us - shared.time.mono_us()
         elif context.deadline_us() is None:
-            return leases.exchange(payload, count)
+            return leases.begin(payload, count)
         else:
             left_us = shared.hurry_us()
         if left_us is not None and left_us <= 0:
             return [NotSent("the deadline has passed")] * count
-        return leases.exchange(payload, count, left_us, skip=skip)
+        return leases.begin(payload, count, left_us, skip=skip)
 
     def _prepared(self, operation: Operation[Any]) -> tuple[Address | None, bytes]:
         """Return where `operation` runs, and its bytes; no address also where it cannot be sent: its delivery tells."""

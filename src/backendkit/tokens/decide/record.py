@@ -54,9 +54,9 @@ def login(key: bytes, new: Login) -> Operation[Opened]:
     return Operation(LOGIN, (key,), args, lambda reply: Opened(*cast("list[int]", reply)))
 
 
-def look(key: bytes, sid: bytes, digest: bytes) -> Operation[tuple[int, bool]]:
+def look(key: bytes, sid: bytes, digest: bytes, idle: int) -> Operation[tuple[int, bool]]:
     """Return the operation that tells a user's epoch and whether a session lives."""
-    args = [b"s:" + sid, b"e:" + digest, digest]
+    args: list[Item] = [b"s:" + sid, b"e:" + digest, digest, idle]
     return Operation(LOOK, (key,), args, lambda r: (cast("int", r[0]), bool(r[1])))
 
 
@@ -116,8 +116,13 @@ def _fold_login(states: Sequence[State], now: int, args: Sequence[Any]) -> Chang
 def _fold_look(states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
     record: dict[bytes, Any] = states[0] or {}
     epoch = record.get(args[1], 0)
-    found = record.get(args[0])
-    live = found is not None and found.digest == args[2] and found.epoch >= epoch
+    found: Session | None = record.get(args[0])
+    live = (
+        found is not None
+        and found.digest == args[2]
+        and found.epoch >= epoch
+        and _live(found, now, args[3])
+    )
     return Change((), [epoch, int(live)])
 
 
@@ -189,7 +194,9 @@ return {epoch, now, displaced}
 _LOOK_LUA = r"""
 local epoch = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or 0)
 local one = parse(redis.call('HGET', KEYS[1], ARGV[1]))
-if one and one.d == ARGV[3] and one.e >= epoch then return {epoch, 1} end
+if one and one.d == ARGV[3] and one.e >= epoch and one.now < one.a and one.now - one.r < tonumber(ARGV[4]) then
+  return {epoch, 1}
+end
 return {epoch, 0}
 """
 

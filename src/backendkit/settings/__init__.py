@@ -9,12 +9,19 @@ is none of ours is wrong, too: a misspelt limit must not mean no limit.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Secret, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Secret,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -24,38 +31,25 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableSettings
 
-from backendkit.core.errors import AppError
+from backendkit.settings.auth import PasswordSettings, TokenSettings
+from backendkit.settings.groups import PREFIX, Fault, Group, SettingsError
 
-PREFIX = "BACKENDKIT_"
-"""How the names of our variables begin."""
+__all__ = [
+    "PREFIX", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "SecretUrl", "Settings", "SettingsError",
+    "StoreSettings", "TokenSettings",
+]  # fmt: skip
 
 SECRETS_DIR = "BACKENDKIT_SECRETS_DIR"
 """The variable that names the directory of secret files, like `/run/secrets`."""
 
 
-class Fault(NamedTuple):
-    """One thing that is wrong with the settings.
+def web_concurrency() -> int:
+    """Return how many worker processes the environment tells servers to start, by the variable that uvicorn and gunicorn read.
 
-    Attributes:
-        variable: its name as in the environment.
-        rule: what it should be.
-        value: what it is; None where it is or may be a secret.
+    1 where it is not set, or says nothing that they would take.
     """
-
-    variable: str
-    rule: str
-    value: str | None
-
-
-class SettingsError(AppError, ValueError):
-    """Settings are wrong. `faults` has all that are; no secret is in any of them."""
-
-    code = "SETTINGS_ERROR"
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
-        lines = [f"{f.variable} {f.rule}" + _shown(f.value) for f in self.faults]
-        super().__init__("wrong settings:\n  " + "\n  ".join(lines))
+    told = os.environ.get("WEB_CONCURRENCY", "")
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 class SecretUrl(Secret[str]):
@@ -70,13 +64,7 @@ class SecretUrl(Secret[str]):
         return f"{scheme}://{'***' if user else ''}{at}{host}{question}{'***' if question else ''}"
 
 
-class _Group(BaseModel):
-    """Settings that belong together; frozen, and strict about names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class StoreSettings(_Group):
+class StoreSettings(Group):
     """Where state lives that requests share: limits, cache, token families, breakers."""
 
     url: SecretUrl = Field(
@@ -117,7 +105,7 @@ class StoreSettings(_Group):
         return url
 
 
-class HttpSettings(_Group):
+class HttpSettings(Group):
     """How requests are named and errors are told."""
 
     request_id_header: str = Field(
@@ -198,7 +186,7 @@ class HttpSettings(_Group):
     )
 
 
-class RateLimitSettings(_Group):
+class RateLimitSettings(Group):
     """How limiters that the kit makes keep their counts."""
 
     timeout: float = Field(
@@ -241,6 +229,8 @@ class Settings(BaseModel):
     ratelimit: RateLimitSettings = Field(
         default_factory=RateLimitSettings, description="Rate limiting."
     )
+    tokens: TokenSettings = Field(default_factory=TokenSettings, description="Tokens.")
+    passwords: PasswordSettings = Field(default_factory=PasswordSettings, description="Passwords.")
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -387,8 +377,5 @@ def _is_secret(names: list[str]) -> bool:
         if field is None:
             return True
         model = field.annotation
-    return isinstance(model, type) and issubclass(model, Secret)
-
-
-def _shown(value: str | None) -> str:
-    return "" if value is None else f", got {value}"
+    kinds = (model, *get_args(model))  # an optional one is a union
+    return any(isinstance(kind, type) and issubclass(kind, Secret) for kind in kinds)

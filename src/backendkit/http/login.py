@@ -1,0 +1,86 @@
+"""What a login takes and gives: the body that clients send, what the application is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backendkit.core.errors import Unauthorized
+from backendkit.tokens import Client
+
+
+class LoginRefused(Unauthorized):
+    """Nobody is known by this name and password; never says which of the two was wrong."""
+
+    code = "LOGIN_REFUSED"
+    message = "The credentials are wrong"
+
+
+class SecondFactorRequired(Unauthorized):
+    """The password is right, and a `code` is needed as well; raised by an `authenticate`, after the password."""
+
+    code = "SECOND_FACTOR_REQUIRED"
+    message = "A second factor is required"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What somebody sent who wants to log in.
+
+    Attributes:
+        username: a name, an address: whatever the application knows users by.
+        password: as typed.
+        code: of a second factor; None: none was sent.
+        client: who is at the other end.
+        more: members of the body that the library does not know.
+    """
+
+    username: str
+    password: str = field(repr=False)
+    code: str | None = field(default=None, repr=False)
+    client: Client = field(default_factory=Client)
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who has proved to be who; arguments of `Tokens.issue`."""
+
+    subject: str
+    roles: Iterable[str] = ()
+    scopes: Iterable[str] = ()
+    claims: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    methods: Iterable[str] = ("pwd",)
+
+
+Authenticate: TypeAlias = Callable[[Login], "Identity | Awaitable[Identity | None] | None"]
+"""Tells who logs in; None: nobody. As slow for names that are unknown: `hasher.verify(None, password)`.
+
+May raise: `SecondFactorRequired`, `RateLimited`, errors of the application's own.
+"""
+
+
+class LoginBody(BaseModel):
+    """Logs in."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    username: str = Field(min_length=1, max_length=1_024)
+    password: str = Field(
+        min_length=1, max_length=8_192, repr=False, json_schema_extra={"format": "password"}
+    )
+    code: str | None = Field(
+        default=None, max_length=64, repr=False, description="Of a second factor."
+    )
+    device: str = Field(default="", max_length=256, description="A name for the list of sessions.")
+
+
+class RefreshBody(BaseModel):
+    """Carries a refresh token."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    refresh_token: str = Field(min_length=1, max_length=8_192, repr=False)
