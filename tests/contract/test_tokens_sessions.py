@@ -447,8 +447,8 @@ class Rewound:
         self._store, self._key, self._server = store, key, server
         if server is None:
             shard: Any = store._shards[hash(key) & 255]  # type: ignore[attr-defined]
-            state, expires, size = shard[key]
-            self._copy: Any = (dict(state), expires, size)
+            state, *kept = shard[key]
+            self._copy: Any = (dict(state), *kept)
         else:
             self._copy = server.command("DUMP", key)
 

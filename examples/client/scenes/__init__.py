@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 
 from examples.client.scene import Section
-from examples.client.scenes import conditions, failures, leaving, limits, logins, refusals, users
+from examples.client.scenes import (
+    conditions,
+    door,
+    failures,
+    leaving,
+    limits,
+    logins,
+    refusals,
+    users,
+)
 
 SECTIONS: Sequence[Section] = (
     users.SECTION,
@@ -11,6 +20,7 @@ SECTIONS: Sequence[Section] = (
     failures.SECTION,
     conditions.SECTION,
     limits.SECTION,
+    door.SECTION,
     logins.SECTION,
     leaving.SECTION,
 )

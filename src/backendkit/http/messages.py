@@ -90,6 +90,8 @@ _USUAL = {
     "Content-Type": b"content-type",
     "Content-Length": b"content-length",
     "Vary": b"vary",
+    "RateLimit": b"ratelimit",
+    "RateLimit-Policy": b"ratelimit-policy",
 }
 
 _USUAL_PAIRS = {
