@@ -7,7 +7,7 @@ reader between the two would bring back what is being removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Brought, Call, Core
 from backendkit.cache.decide import tier, versions
@@ -19,6 +19,8 @@ from backendkit.cache.local import Record, Scope
 from backendkit.core.errors import StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
+
+R = TypeVar("R")
 
 Making = Callable[[Keys, Post], Operation[bool]]
 
@@ -61,8 +63,8 @@ async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str
         if scope is None:
             return {}
         began = local.now()
-        outcomes = await io.run_many(
-            [tier.read(core.names.keys(call.key), scope.namespace.token) for call in trusted]
+        outcomes = await carried(
+            io, [tier.read(core.names.keys(call.key), scope.namespace.token) for call in trusted]
         )
         found: dict[str, Any] = {}
         for call, ticket, outcome in zip(trusted, tickets, outcomes, strict=True):
@@ -80,6 +82,16 @@ async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str
     finally:
         for call, ticket in zip(trusted, tickets, strict=True):
             local.land(call.key, ticket)
+
+
+async def carried(io: CacheIO, operations: Sequence[Operation[R]]) -> list[Outcome[R]]:
+    """Carry out operations; one alone goes the short way."""
+    if len(operations) != 1:
+        return await io.run_many(operations)
+    try:
+        return [Value(await io.run(operations[0]))]
+    except StoreError as error:
+        return [Error(error)]
 
 
 def missed(core: Core, outcome: Error) -> None:
@@ -133,7 +145,7 @@ async def _put_many(
         packed = core.packed(call, each, scope, strict=True)
         keys, post = names.keys(call.key), names.post(DROP, call.key)
         operations.append(tier.put(keys, each.life, packed.tail if packed else b"", post))
-    return await io.run_many(operations)
+    return await carried(io, operations)
 
 
 async def invalidate(io: CacheIO, core: Core, keys: Sequence[str]) -> None:
@@ -157,7 +169,7 @@ async def _remove(
     core.upkeep.start()
     names = core.names
     operations = [make(names.keys(key), names.post(kind, key)) for key in keys]
-    outcomes = await io.run_many(operations)
+    outcomes = await carried(io, operations)
     failures: list[Error] = []
     for key, operation, outcome in zip(keys, operations, outcomes, strict=True):
         if not isinstance(outcome, Error):
