@@ -122,7 +122,8 @@ def takes_any_namespace(patch: pytest.MonkeyPatch) -> None:
         if states[0] is not None:
             at = HEAD.size
             args = [*args[:2], states[0][at : at + 16], *args[3:]]
-        return fold(states, now, args)
+        change: Change = fold(states, now, args)
+        return change
 
     patch.setattr(tier.READ, "fold", any_namespace)
 
