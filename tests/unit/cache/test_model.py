@@ -122,8 +122,7 @@ def takes_any_namespace(patch: pytest.MonkeyPatch) -> None:
         if states[0] is not None:
             at = HEAD.size
             args = [*args[:2], states[0][at : at + 16], *args[3:]]
-        change: Change = fold(states, now, args)
-        return change
+        return Change(*fold(states, now, args))
 
     patch.setattr(tier.READ, "fold", any_namespace)
 
