@@ -13,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from backendkit.cache import Cache, CachePolicy, ChannelUp, Coherence, JsonCodec, Replayed
+from backendkit.cache import (
+    Cache,
+    CachePolicy,
+    ChannelUp,
+    Coherence,
+    JsonCodec,
+    LeasesEvicted,
+    Replayed,
+)
 from backendkit.stores import connect
 from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
@@ -367,3 +375,17 @@ def test_soft_timeouts_over_redis(redis_single: Single, open_cache: Any) -> None
     assert cache.get_or_load("k", load, ttl=60, policy=policy) == "old"
     gate.set()
     eventually(lambda: cache.get("k") == "new", "the load behind was stored")
+
+
+def test_a_server_that_drops_leases_first_is_told_of(own_redis: Any, namespace: str) -> None:
+    """At the start, with the name of the setting."""
+    single: Single = own_redis("maxmemory-policy volatile-ttl")
+    store = connect(single.url, timeout=2)
+    cache = Cache(store, namespace=namespace[:-1], codec=JsonCodec())
+    told: list[Any] = []
+    cache.hooks.add(told.append, LeasesEvicted)
+    cache.get("k")
+    eventually(lambda: told, "it is told")
+    assert told[0].policy == "volatile-ttl"
+    cache.close()
+    store.close()

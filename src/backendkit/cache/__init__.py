@@ -17,6 +17,7 @@ from backendkit.cache.events import (
     ChannelLost,
     ChannelUp,
     FenceRefused,
+    LeasesEvicted,
     Loaded,
     LoadFailed,
     NotStored,
@@ -32,6 +33,7 @@ from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.seal import SealKeys
 from backendkit.cache.stats import CacheStats
 from backendkit.cache.wire import Wire, wire_of
+from backendkit.cache.write_behind import WriteBehind
 
 __all__ = [
     "L1",
@@ -50,6 +52,7 @@ __all__ = [
     "FenceRefused",
     "JsonCodec",
     "KeyTemplate",
+    "LeasesEvicted",
     "Load",
     "LoadFailed",
     "LoadTimeout",
@@ -64,6 +67,7 @@ __all__ = [
     "StaleServed",
     "TypedCodec",
     "Wire",
+    "WriteBehind",
     "loading",
     "wire_of",
 ]

@@ -69,6 +69,9 @@ class Channel:
         before, now = self.identities, {line.server: line.identity for line in self._lines}
         self.identities = now
         core.tell(events.ChannelUp(tuple(now)))
+        for line in self._lines:
+            if line.eviction == "volatile-ttl":
+                core.tell(events.LeasesEvicted(line.server, line.eviction))
         return before is not None and set(before.values()) != set(now.values())
 
     def beat(self) -> None:

@@ -56,6 +56,17 @@ class ChannelUp(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LeasesEvicted(Event):
+    """A server is set to drop first what expires soonest: leases, of all keys. Loads are then repeated when it is full.
+
+    To fix it: `CONFIG SET maxmemory-policy allkeys-lru`, or another but `volatile-ttl`.
+    """
+
+    server: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelLost(Event):
     """This process hears no invalidations: its first tier counts for `max_l1_staleness` only."""
 

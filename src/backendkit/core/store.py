@@ -122,10 +122,12 @@ class Listener(Protocol):
     Attributes:
         server: its name.
         identity: changes when another server, or one that has lost its data, answers to the name.
+        eviction: what the server drops when it is full, in Redis's words.
     """
 
     server: str
     identity: bytes
+    eviction: str
 
     def ping(self, number: int) -> None:
         """Send a heartbeat: its answer comes after all that was published before it was sent."""

@@ -116,13 +116,14 @@ def forgets_that_versions_die(patch: pytest.MonkeyPatch) -> None:
 def takes_any_namespace(patch: pytest.MonkeyPatch) -> None:
     """An entry of another version is none."""
     patch.setattr("backendkit.cache.core.agrees", lambda entry, scope: True)
-    fold = tier.READ.fold
+    fold: Any = tier.READ.fold
 
     def any_namespace(states: Any, now: int, args: Any) -> Change:
         if states[0] is not None:
             at = HEAD.size
             args = [*args[:2], states[0][at : at + 16], *args[3:]]
-        return Change(*fold(states, now, args))
+        changed: Change = fold(states, now, args)
+        return changed
 
     patch.setattr(tier.READ, "fold", any_namespace)
 

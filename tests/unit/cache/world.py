@@ -136,6 +136,7 @@ class WorldLine:
     """A subscription: what was published waits in `inbox`, heartbeats among it, until the test has it delivered."""
 
     server = "world"
+    eviction = "noeviction"
 
     def __init__(self, store: WorldStore) -> None:
         self.store = store

@@ -28,12 +28,13 @@ class Line:
     Attributes:
         server: its address, as text.
         identity: changes when another server, or the same one with other data, answers at the address.
+        eviction: what the server drops when it is full, like `noeviction`.
 
     Raises:
         StoreUnavailable: it cannot be reached, or is no primary.
     """
 
-    __slots__ = ("_connection", "identity", "server")
+    __slots__ = ("_connection", "eviction", "identity", "server")
 
     def __init__(self, dial: Dial, address: Address, channel: bytes) -> None:
         self.server = str(address)
@@ -41,6 +42,7 @@ class Line:
         try:
             self._connection.connect()
             self.identity = self._identified()
+            self.eviction = self._info("memory").get(b"maxmemory_policy", b"").decode()
             self._connection.send_command("SUBSCRIBE", channel.decode(), check_health=False)
             self._connection.read_response(disable_decoding=True)
         except (RedisError, KeyError) as error:
