@@ -11,10 +11,13 @@ import httpx
 
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
+from examples.client.keys import variables
 from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
 ANSWERED_WITHIN_S = 10.0
+MAILS = "mails"
+"""The folder, in a server's room, that its mails are written to."""
 
 PLANS = (
     Plan(
@@ -27,10 +30,10 @@ PLANS = (
     ),
     Plan(
         "flask",
-        "gunicorn, 2 workers",
+        "gunicorn, 8 threads",
         (
             *("-m", "gunicorn", "examples.accounts.fronts.flask_app:create_app()"),
-            *("--workers", "2", "--threads", "4", "--bind", "127.0.0.1:{port}"),
+            *("--threads", "8", "--bind", "127.0.0.1:{port}"),
             *("--config", "python:examples.accounts.fronts.gunicorn_conf"),
         ),
     ),
@@ -48,7 +51,8 @@ def running(
         settings: variables that set the service up, beside those that follow from where it runs.
     """
     with ExitStack() as stack:
-        given = {"ACCOUNTS_SCORES_URL": stack.enter_context(scores_service()), **settings}
+        scores = stack.enter_context(scores_service())
+        given = {"ACCOUNTS_SCORES_URL": scores, **variables(), **settings}
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
         servers = []
         for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
@@ -58,15 +62,22 @@ def running(
         for server in servers:
             client = stack.enter_context(_client(server.url))
             server.wait_until_ready(client)
-            fronts.append(Front(server.plan.name, client, server))
+            room = house / server.plan.name
+            kept = {"mails": str(room / MAILS), "database": _database(room)}
+            fronts.append(Front(server.plan.name, client, server, kept))
         yield fronts
 
 
 def _start(plan: Plan, port: int, room: Path, settings: Mapping[str, str]) -> Server:
     room.mkdir()
-    database = f"sqlite:///{room / 'accounts.sqlite3'}"
+    database = _database(room)
     migrate(database)
-    return Server.start(plan, port, room, {"ACCOUNTS_DATABASE_URL": database, **settings})
+    own = {"ACCOUNTS_DATABASE_URL": database, "ACCOUNTS_MAIL_FOLDER": str(room / MAILS)}
+    return Server.start(plan, port, room, {**own, **settings})
+
+
+def _database(room: Path) -> str:
+    return f"sqlite:///{room / 'accounts.sqlite3'}"
 
 
 def _client(url: str) -> httpx.Client:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from examples.client.scene import Section
-from examples.client.scenes import failures, leaving, limits, logins, refusals, users
+from examples.client.scenes import door, failures, leaving, limits, logins, refusals, users
 
 SECTIONS: Sequence[Section] = (
     users.SECTION,
     refusals.SECTION,
     failures.SECTION,
     limits.SECTION,
+    door.SECTION,
     logins.SECTION,
     leaving.SECTION,
 )
