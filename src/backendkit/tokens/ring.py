@@ -31,8 +31,10 @@ CACHED_S = 3_600
 
 
 def checked_max_age(seconds: int) -> int:
-    """Return for how long others may keep a key set: what `PUBLISH_AHEAD_S` leaves beside a deploy, during which old
-    processes still publish the old set; longer, and a rotation would refuse tokens."""
+    """Return for how long others may keep a key set: what `PUBLISH_AHEAD_S` leaves beside a deploy.
+
+    During a deploy old processes still publish the old set; kept for longer, it would make a rotation refuse tokens.
+    """
     return checks.whole("max_age", seconds, most=CACHED_S)
 
 
