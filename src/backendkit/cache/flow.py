@@ -257,6 +257,8 @@ async def from_source(io: CacheIO, core: Core, job: Job) -> Outcome[Record]:
             value = old.give()
         brought = Brought(value, core.life(call, value, load.ttl_us), cost_us, began)
         return await bring(io, core, job, load, brought)
+    except GeneratorExit:  # its loop has gone, and nobody awaits any more: the lease ends by itself
+        raise
     except BaseException:
         await give_back(io, core, job)
         raise
