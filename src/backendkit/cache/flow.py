@@ -327,7 +327,7 @@ async def record_of(
     """Return the record of the entry that was read, if its tags are those of now."""
     if answer.entry is None:
         return None
-    scope = await scope_of(io, core, tuple(name for name, _ in answer.entry.tags))
+    scope = await scope_of(io, core, answer.tags)
     return None if scope is None else core.thawed(call, answer, began, scope)
 
 
