@@ -13,7 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import InvalidArgument
-from backendkit.resilience.decide.circuit import MODES, Circuit, acquire, lease_us, opening_us
+from backendkit.resilience.decide.circuit import (
+    MODES,
+    MOVES,
+    Circuit,
+    acquire,
+    lease_us,
+    opening_us,
+)
 from backendkit.resilience.decide.windows import FAILED, IGNORED, OK, SLOW, CountWindow
 from backendkit.resilience.machine import Machine, Moved
 from backendkit.resilience.policy import BreakerPolicy
@@ -34,6 +41,7 @@ class CircuitMachine(RuleBasedStateMachine):
         self.machine = Machine(rules, clock=self.clock, chance=lambda: 0.0, moves=self.moves)
         self.oracle = Oracle(rules, 7)
         self.held: list[int] = []
+        self.ordered: set[int] = set()
 
     @rule()
     def ask(self) -> None:
@@ -65,9 +73,7 @@ class CircuitMachine(RuleBasedStateMachine):
             if not self.machine.closed:
                 return
             self.oracle.report(bit, 0)
-            if bit is OK and self.machine.settled:
-                self.machine.counts[OK] += 1
-            else:
+            if bit is not OK or not self.machine.ended_well(generation, None):
                 self.machine.report(generation, bit)
 
     @rule(seconds=st.sampled_from([0.5, 1, 2, 2.5, 5, 7, 30]))
@@ -80,6 +86,7 @@ class CircuitMachine(RuleBasedStateMachine):
     def order(self, mode: str) -> None:
         """Set a mode by hand."""
         self.machine.force(mode)  # type: ignore[arg-type] # one of MODES
+        self.ordered.add(self.machine.generation)
         self.oracle.enter(mode)
 
     @invariant()
@@ -99,6 +106,8 @@ class CircuitMachine(RuleBasedStateMachine):
         assert generations == sorted(set(generations))
         following = pairwise(changes)
         assert all(one.new == other.old for one, other in following)
+        own = {(one.old, one.new) for one in changes if one.generation not in self.ordered}
+        assert own <= {(old, new) for old, new, _ in MOVES}
 
 
 CircuitMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
@@ -265,11 +274,11 @@ def test_jitter_is_drawn_from_what_was_handed_in() -> None:
 
 def test_totals_count_what_the_window_forgot() -> None:
     """Late and ignored outcomes, too."""
-    machine = machine_of(BreakerPolicy(minimum_calls=1), ManualClock())
+    machine = machine_of(BreakerPolicy(minimum_calls=1, failure_rate=0.4), ManualClock())
     late = machine.generation
     for bits in (OK, SLOW, IGNORED, FAILED | SLOW):
         machine.report(late, bits)
-    machine.counts[OK] += 1
+    machine.quick += 1
     machine.report(late, FAILED)
     assert not machine.acquire().granted
     assert machine.totals() == (3, 2, 2, 1, 1)

@@ -41,6 +41,11 @@ class SqlApiKeys:
                 update(ApiKeyRow).where(ApiKeyRow.id == record.id).values(**_columns(record))
             )
 
+    def note_use(self, key_id: str, used_us: int) -> None:
+        """Change one column."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(used_us=used_us))
+
     def remove(self, key_id: str) -> bool:
         """Delete a row; tell whether it was there."""
         with Session(self._engine) as session, session.begin():

@@ -72,6 +72,13 @@ def seconds_of(clock: Clock) -> Callable[[], float]:
     return lambda: clock.mono_us() / SECOND_US
 
 
+def nanoseconds(clock: Clock) -> Callable[[], int]:
+    """Return a quick reading of a clock's `mono_us`, in nanoseconds: hot paths read it twice per call."""
+    if type(clock) is SystemClock:
+        return time.monotonic_ns
+    return lambda: clock.mono_us() * 1000
+
+
 class ManualClock:
     """A clock that moves only when told, for tests: whoever sleeps on it moves it.
 

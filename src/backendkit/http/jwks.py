@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.errors import InvalidArgument
 from backendkit.http.sessions import Answer
-from backendkit.tokens import KeyRing
-from backendkit.tokens.ring import LONGEST_CACHED_S, KeyDocument, Snapshot
+from backendkit.tokens import KeyDocument, KeyRing
+from backendkit.tokens.ring import Snapshot, checked_max_age
 
 PATH = "/.well-known/jwks.json"
 """Where clients look for it by habit; there is no RFC for the name, only for the prefix (RFC 8615)."""
+
+MEDIA_TYPE = "application/jwk-set+json"
+"""RFC 7517 section 8.5.2."""
 
 
 class JwksPage:
@@ -20,7 +23,8 @@ class JwksPage:
 
     Args:
         keys: all asymmetric; a reload shows at once.
-        max_age: seconds for which others may keep the page, 0..3600, as `KeyRing.document` has it.
+        max_age: seconds for which others may keep the page, 0..3900: less than the time that a new key is
+            published ahead of signing, or a rotation refuses tokens.
         clock: tells which keys have ended.
 
     Raises:
@@ -29,16 +33,13 @@ class JwksPage:
 
     __slots__ = ("_clock", "_keys", "_made", "_max_age")
 
-    def __init__(
-        self, keys: KeyRing, *, max_age: int = LONGEST_CACHED_S, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, keys: KeyRing, *, max_age: int = 3_600, clock: Clock | None = None) -> None:
         if keys.snapshot.symmetric:
             raise InvalidArgument("keys", "must be asymmetric: secrets are not published", keys)
+        self._max_age = checked_max_age(max_age)
         self._keys = keys
         self._clock: Clock = clock or SystemClock()
-        self._max_age = max_age
-        self._made: tuple[Snapshot, int, KeyDocument] | None = None
-        self._document()  # refuses a wrong age now
+        self._made: tuple[Snapshot, tuple[str, ...], KeyDocument] | None = None
 
     def answer(self, if_none_match: Sequence[str] = ()) -> Answer:
         """Return the page; 304 without it for a client that has it already.
@@ -46,19 +47,24 @@ class JwksPage:
         Args:
             if_none_match: the values of all headers of that name.
         """
-        page = self._document()
+        page = self._page()
         headers = [("ETag", page.etag), ("Cache-Control", page.cache_control)]
         if _matches(if_none_match, page.etag):
             return Answer(304, headers)
         return Answer(200, [("Content-Type", page.media_type), *headers], page.body)
 
-    def _document(self) -> KeyDocument:
+    def _page(self) -> KeyDocument:
         """Return the document, made anew where the ring was reloaded, or a key has ended."""
-        snapshot, now, made = self._keys.snapshot, self._clock.wall_us(), self._made
-        ended = sum(k.until_us is not None and k.until_us <= now for k in snapshot.by_kid.values())
-        if made is None or made[:2] != (snapshot, ended):
-            page = self._keys.document(now, max_age=self._max_age)
-            made = self._made = (snapshot, ended, page)
+        snapshot, now = self._keys.snapshot, self._clock.wall_us()
+        alive = tuple(
+            kid
+            for kid, key in snapshot.by_kid.items()
+            if key.until_us is None or now < key.until_us
+        )
+        made = self._made
+        if made is None or made[0] is not snapshot or made[1] != alive:
+            document = self._keys.document(now, max_age=self._max_age)
+            made = self._made = (snapshot, alive, document)
         return made[2]
 
 

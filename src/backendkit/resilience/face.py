@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import pybreaker
 
 from backendkit.core import checks
-from backendkit.core.checks import Duration
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.events import Hooks
-from backendkit.core.store import Store
 from backendkit.resilience import wrappers
+from backendkit.resilience.arguments import BreakerArguments, checked
 from backendkit.resilience.asking import take_shared
 from backendkit.resilience.chance import Chance, system_chance
 from backendkit.resilience.decide.circuit import MODES, Mode
@@ -29,46 +28,13 @@ from backendkit.resilience.standing import (
     MachineStorage,
     consecutive_options,
     mode_of,
-    refuse_foreign,
     state_object,
 )
+from backendkit.resilience.steps import Step, kind_of
 from backendkit.resilience.telling import Listener, Teller
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
-
-
-class BreakerArguments(BreakerOptions, total=False):
-    """What `CircuitBreaker` takes by keyword, beside `policy`, `clock` and `chance`.
-
-    The options of `BreakerPolicy`, and:
-
-    - `on`: what is a failure, classes of exceptions or functions that take one; by default every `Exception`.
-    - `exclude`: what is ignored, in the same terms. It enters no count, and pybreaker's listeners hear of no success.
-    - `failed_result`: a function that tells of a result whether it is a failure.
-    - `listeners`: pybreaker's listeners.
-    - `hooks`: who takes event records.
-    - `fail_max`, `reset_timeout`, `success_threshold`: as in pybreaker: opens at so many failures in a row, for so
-      many seconds each time, and closes after so many trials without a failure.
-    - `state_storage`, `throw_new_error_on_trip`: refused, with a reason.
-    - `store`: where the state lives that breakers of this name share, in all processes; None: in this object alone.
-    - `namespace`: separates applications that share a server: letters, digits and `. _ -`.
-    - `coalesce`: for how long good calls may wait to be told to the store together, 0..1 s; 0: each is told at once.
-    """
-
-    on: Iterable[Classifier]
-    exclude: Iterable[Classifier]
-    failed_result: Callable[[Any], bool] | None
-    listeners: Iterable[Listener]
-    hooks: Hooks
-    fail_max: int
-    reset_timeout: float
-    success_threshold: int
-    store: Store | None
-    namespace: str
-    coalesce: Duration
-    state_storage: None
-    throw_new_error_on_trip: bool
 
 
 class CircuitBreaker(pybreaker.CircuitBreaker):
@@ -100,11 +66,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         group: Group | None = None,
         **arguments: Unpack[BreakerArguments],
     ) -> None:
-        given = cast("dict[str, Any]", arguments)
-        _check_names(given)
-        refuse_foreign(given)
-        if "fail_max" in given and "trials" not in given:
-            given.setdefault("success_threshold", 1)  # pybreaker's default
+        given = checked(arguments)
         watch = SystemClock() if clock is None else clock
         self._judge = Judge(
             on=given.pop("on", (Exception,)),
@@ -192,7 +154,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             CircuitOpen: rejected; nothing ran.
             TypeError: `func` is a coroutine function, see `call_async`.
         """
-        kind = wrappers.kind_of(func)
+        kind = kind_of(func)
         if kind == "coroutine":
             raise TypeError(
                 f"call() would not await {func!r}\nTo fix it: await breaker.call_async(func, ...)"
@@ -214,6 +176,22 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         """
         result: R = await wrappers.call_async(self._gate, func, args, kwargs)
         return result
+
+    def around(self, inner: Step, /) -> Step:
+        """Return the step for functions; as the next three, what a `Pipeline` asks its layers for."""
+        return wrappers.around(self._gate, inner)
+
+    def around_async(self, inner: Step, /) -> Step:
+        """Return the step for coroutine functions."""
+        return wrappers.around_async(self._gate, inner)
+
+    def around_stream(self, inner: Step, /) -> Step:
+        """Return the step for generator functions."""
+        return wrappers.around_stream(self._gate, inner)
+
+    def around_async_stream(self, inner: Step, /) -> Step:
+        """Return the step for asynchronous generator functions."""
+        return wrappers.around_async_stream(self._gate, inner)
 
     def calling(self) -> Self:  # type: ignore[override] # also a context manager
         """Return what guards a block of code: `with breaker.calling():` is `with breaker:`."""
@@ -374,13 +352,6 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         self._judge.exclude = tuple(self._excluded_exceptions)
         self._teller.listeners = tuple(self._listeners)
         self._gate.observe()
-
-
-def _check_names(arguments: dict[str, Any]) -> None:
-    """Refuse an argument that does not exist, as a signature would."""
-    known = {**BreakerOptions.__annotations__, **BreakerArguments.__annotations__}
-    for name in arguments.keys() - known.keys():
-        raise TypeError(f"CircuitBreaker() got an unexpected keyword argument {name!r}")
 
 
 def _left(breaker: CircuitBreaker) -> Ticket:

@@ -38,6 +38,10 @@ class Pair(NamedTuple):
     right: str
 
 
+class Count(int):
+    """A number of a kind."""
+
+
 class Loud(str):
     """Text that escapes what it is added to."""
 
@@ -73,7 +77,7 @@ SIMPLE = KeyTemplate("k:{x}", one)
         (datetime(2026, 1, 2, tzinfo=UTC), "!t2026-01-02T00%3A00%3A00+00%3A00"),
         (UUID(int=5), "!u" + "0" * 31 + "5"), (Decimal("1.50"), "!m1.50"), (Colour.RED, "!eColour.RED"),
         (Level.ONE, "!eLevel.ONE"), ((1, "a", (None,)), "(1,a,(!N))"), (Pair(1, "b"), "(1,b)"),
-        (frozenset({"b", "a", 3}), "!s(3,a,b)"), ((), "()"), (Loud("plain"), "plain"), (Loud("9"), "'9"),
+        (frozenset({"b", "a", 3}), "!s(3,a,b)"), ((), "()"), (Loud("plain"), "plain"), (Loud("9"), "'9"), (Count(7), "7"),
     ],
 )  # fmt: skip
 def test_a_value_is_written(value: object, text: str) -> None:

@@ -227,7 +227,7 @@ WIRES = wires()
 
 
 @settings(max_examples=300)
-@given(st.integers(0, 5), st.binary(max_size=80), st.sampled_from([b"", b"\x01", b"\x01\x10", b"\x01\x25", b"\x01\x43", b"\x01\x13\x02k1"]))  # fmt: skip
+@given(st.integers(0, 5), st.binary(max_size=80), st.sampled_from([b"", b"\x01", b"\x01\x10", b"\x01\x12", b"\x01\x80", b"\x01\x25", b"\x01\x43", b"\x01\x13\x02k1"]))  # fmt: skip
 def test_bytes_from_anywhere_are_a_value_or_corrupt(which: int, data: bytes, head: bytes) -> None:
     """Never another exception."""
     with contextlib.suppress(Corrupt):
