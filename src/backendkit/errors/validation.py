@@ -99,7 +99,7 @@ class _Line(NamedTuple):
         place, path, words, _ = self
         line = {"issue": words.issue, "code": words.code}
         if path:
-            field, pointer = _SPELLED.get(path) or _spelled(path)
+            field, pointer = _spelled(path)
             line = {"field": field, **line}
             if pointer and place in {"body", None}:
                 line["pointer"] = pointer
@@ -109,20 +109,11 @@ class _Line(NamedTuple):
 
 
 def _spelled(path: tuple[object, ...]) -> tuple[str, str]:
-    """Return a path with dots, and as a pointer, empty where a part may not be told; remembers the usual ones."""
-    told = [str(part) if _tellable(part) else None for part in path]
-    field = ".".join(["*" if part is None else part for part in told])
-    if None in told:
-        return field, ""
-    spelled = field, "".join([f"/{_escaped(part)}" for part in told])
-    if len(field) <= 128:
-        if len(_SPELLED) >= 1024:  # keys of mappings are the clients' to choose
-            _SPELLED.clear()
-        _SPELLED[path] = spelled
-    return spelled
-
-
-_SPELLED: dict[tuple[object, ...], tuple[str, str]] = {}
+    """Return a path with dots, and as a pointer, empty where a part may not be told. What may be needs no escapes."""
+    told = [str(part) if _tellable(part) else "" for part in path]
+    if "" in told:
+        return ".".join([part or "*" for part in told]), ""
+    return ".".join(told), "/" + "/".join(told)
 
 
 def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
@@ -277,10 +268,6 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 def _tellable(part: object) -> bool:
     """Whether a path's segment may be told: an index, or a name; other keys are input like any value."""
     return isinstance(part, int) or (isinstance(part, str) and _NAME.fullmatch(part) is not None)
-
-
-def _escaped(part: object) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
 
 
 def _without_position(reason: str) -> str:
