@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pybreaker
 import pytest
@@ -617,17 +617,41 @@ def test_a_failure_that_cannot_be_shown_is_a_failure_all_the_same() -> None:
 
 
 def test_a_retry_after_of_the_failure_is_passed_on() -> None:
-    """To whoever is rejected because of it."""
+    """To whoever is rejected because of it: an error's own, that of its response, that of a failed result."""
 
-    class Asked(AppError):
-        pass
+    class Response:
+        status_code = 503
+        headers: ClassVar = {"Retry-After": "120"}
 
-    breaker = breaker_of(fail_max=1)
-    with pytest.raises(Asked):
-        breaker.call(failing(Asked(retry_after=120)))
+    class StatusError(Exception):
+        response = Response()
+
+    for error in (AppError(retry_after=120), StatusError()):
+        breaker = breaker_of(fail_max=1)
+        with pytest.raises(type(error)):
+            breaker.call(failing(error))
+        with pytest.raises(CircuitOpen) as caught:
+            breaker.call(int)
+        assert caught.value.retry_after == 120.0
+    breaker = breaker_of(fail_max=1, failed_result=lambda result: result.status_code >= 500)
+    breaker.call(Response)
     with pytest.raises(CircuitOpen) as caught:
         breaker.call(int)
     assert caught.value.retry_after == 120.0
+
+
+def test_an_error_that_cannot_be_asked_is_raised_as_it_is() -> None:
+    """What it says of waiting is a property that raises."""
+
+    class Odd(Exception):
+        @property
+        def retry_after(self) -> float:
+            raise RuntimeError("not yet")
+
+    breaker = breaker_of(fail_max=1)
+    with pytest.raises(Odd):
+        breaker.call(failing(Odd()))
+    assert breaker.current_state == "open"
 
 
 @settings(max_examples=60, deadline=None)

@@ -233,6 +233,9 @@ def test_an_order_while_the_store_is_down_holds_here_and_says_so() -> None:
     fleet.store.inject(UNAVAILABLE, times=None)
     with pytest.raises(StoreUnavailable):
         fleet.breakers[0].force_open()
+    assert [event.new for event in fleet.events if isinstance(event, CircuitTransition)] == [
+        "forced-open"
+    ]
     with pytest.raises(CircuitOpen):
         fleet.breakers[0].call(print)
 

@@ -340,8 +340,10 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         return self._states[mode_of(mode)]
 
     def _force(self, mode: Mode) -> None:
-        self._machine.force(mode)
-        self._teller.drain()
+        try:
+            self._machine.force(mode)
+        finally:  # while the store is down, it has moved here all the same
+            self._teller.drain()
 
     def _adopt(self, options: dict[str, Any]) -> None:
         self._policy = replace(self._policy, **options)
