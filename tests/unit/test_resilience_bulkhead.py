@@ -178,6 +178,22 @@ def test_a_full_one_refuses_at_once_or_after_its_wait() -> None:
     run_manually(scene(), clock)
 
 
+def test_who_may_not_wait_is_refused_without_a_turn_of_the_loop() -> None:
+    """A full one answers in the call itself."""
+
+    async def scene() -> None:
+        bulkhead = Bulkhead(1)
+        busy = asyncio.create_task(bulkhead.call_async(asyncio.Event().wait))
+        await asyncio.sleep(0)
+        call = bulkhead.call_async(asyncio.sleep, 0)
+        with pytest.raises(BulkheadFull):
+            call.send(None)
+        busy.cancel()
+        await asyncio.wait([busy])
+
+    asyncio.run(scene())
+
+
 def test_a_thread_that_waited_in_vain_is_refused_and_leaves_the_line() -> None:
     """As a task does."""
     bulkhead = Bulkhead(1, max_wait=0.01)
