@@ -11,7 +11,9 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
+from unittest.mock import AsyncMock
 
 import pybreaker
 import pytest
@@ -716,3 +718,87 @@ def _outcome(call: Callable[[str], Any], step: str) -> Any:
         return rejected.retry_after
     except Exception as error:  # noqa: BLE001 - compared
         return type(error)
+
+
+def test_the_short_way_forgets_what_an_order_emptied() -> None:
+    """Good calls before it, and one that began before it, are in no window after it."""
+    breaker = breaker_of(fail_max=9)
+    well = breaker(int)
+
+    @breaker
+    def closes() -> None:
+        breaker.close()
+
+    for _ in range(3):
+        well()
+    closes()
+    assert breaker.success_counter == 0
+    well()
+    breaker.close()
+    assert breaker.success_counter == 0
+    assert breaker.totals.succeeded == 5
+
+
+def test_each_rejection_tells_of_its_own_opening() -> None:
+    """What a rejection is made of is kept from one to the next, but not beyond its opening."""
+    breaker = breaker_of(fail_max=1)
+    for text in ("first", "second"):
+        fail = breaker(failing(OSError(text)))
+        with pytest.raises(OSError, match=text):
+            fail()
+        told = []
+        for _ in range(2):
+            with pytest.raises(CircuitOpen) as caught:
+                fail()
+            told.append(caught.value.last_failure)
+        assert [info and info.message for info in told] == [text, text]
+        breaker.close()
+
+
+def test_an_object_whose_call_is_a_coroutine_function_is_one() -> None:
+    """Its failures count, and `call` refuses it."""
+
+    class Client:
+        async def __call__(self) -> None:
+            raise OSError("down")
+
+    breaker = breaker_of(fail_max=1)
+    with pytest.raises(TypeError, match="call_async"):
+        _ = breaker.call(Client())
+    guarded = breaker(Client())
+    assert inspect.iscoroutinefunction(guarded)
+    assert inspect.iscoroutinefunction(breaker(AsyncMock()))
+    assert breaker.call(partial(int, "7")) == 7
+    with pytest.raises(OSError, match="down"):
+        asyncio.run(guarded())
+    assert breaker.current_state == "open"
+
+
+def test_a_rejection_shows_no_text_of_another_call() -> None:
+    """It may be asked for it, but a record that shows the error does not tell it."""
+    breaker = breaker_of(fail_max=1)
+    with pytest.raises(OSError, match="s3cret"):
+        breaker.call(failing(OSError("postgres://app:s3cret@db")))
+    with pytest.raises(CircuitOpen) as caught:
+        breaker.call(int)
+    assert "s3cret" not in f"{caught.value!r} {caught.value}"
+    assert caught.value.last_failure is not None
+    assert caught.value.last_failure.message == "postgres://app:s3cret@db"
+
+
+def test_a_slow_stream_that_is_closed_early_is_ignored() -> None:
+    """Nobody waited for its end; what its beginning took is no verdict."""
+    clock = ManualClock()
+    breaker = breaker_of(clock=clock, slow_after=1)
+
+    @breaker
+    def stream() -> Generator[int]:
+        clock.advance(2_000_000)
+        yield 1
+
+    items = stream()
+    assert next(items) == 1
+    items.close()
+    assert breaker.totals == (0, 0, 0, 1, 0)
+    assert list(stream()) == [1]
+    assert breaker.totals == (1, 0, 1, 1, 0)
