@@ -555,6 +555,17 @@ def test_state_is_pybreakers() -> None:
         breaker.state = "ajar"
 
 
+def test_options_that_make_no_sense_change_nothing() -> None:
+    """Neither what decides, nor what is shown, nor what later options are added to."""
+    breaker = CircuitBreaker("x", window=10, minimum_calls=2)
+    before = breaker.policy
+    with pytest.raises(InvalidArgument, match="minimum_calls"):
+        breaker.reconfigure(minimum_calls=50)
+    assert breaker.policy == before
+    breaker.reconfigure(window=20)
+    assert (breaker.policy.window, breaker.policy.minimum_calls) == (20, 2)
+
+
 def test_pybreakers_numbers_map_and_may_be_set_later() -> None:
     """Failures in a row, a fixed time, trials of which none may fail."""
     breaker = breaker_of(fail_max=3, reset_timeout=9, success_threshold=4)
@@ -802,3 +813,17 @@ def test_a_slow_stream_that_is_closed_early_is_ignored() -> None:
     assert breaker.totals == (0, 0, 0, 1, 0)
     assert list(stream()) == [1]
     assert breaker.totals == (1, 0, 1, 1, 0)
+
+
+def test_what_is_excluded_is_ignored_even_if_slow() -> None:
+    """It says nothing about the dependency, however long it took to say it."""
+    clock = ManualClock()
+    breaker = breaker_of(clock=clock, slow_after=1, exclude=(LookupError,))
+
+    def late() -> None:
+        clock.advance(2_000_000)
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        breaker.call(late)
+    assert breaker.totals == (0, 0, 0, 1, 0)

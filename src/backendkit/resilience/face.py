@@ -346,8 +346,11 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             self._teller.drain()
 
     def _adopt(self, options: dict[str, Any]) -> None:
-        self._policy = replace(self._policy, **options)
-        self._machine.adopt(self._policy.rules())
+        policy = replace(self._policy, **options)
+        self._machine.adopt(
+            policy.rules()
+        )  # raises where it makes no sense, and then nothing has changed
+        self._policy = policy
         self._teller.drain()
 
     def _look_again(self) -> None:
