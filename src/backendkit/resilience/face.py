@@ -340,12 +340,17 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         return self._states[mode_of(mode)]
 
     def _force(self, mode: Mode) -> None:
-        self._machine.force(mode)
-        self._teller.drain()
+        try:
+            self._machine.force(mode)
+        finally:  # while the store is down, it has moved here all the same
+            self._teller.drain()
 
     def _adopt(self, options: dict[str, Any]) -> None:
-        self._policy = replace(self._policy, **options)
-        self._machine.adopt(self._policy.rules())
+        policy = replace(self._policy, **options)
+        self._machine.adopt(
+            policy.rules()
+        )  # raises where it makes no sense, and then nothing has changed
+        self._policy = policy
         self._teller.drain()
 
     def _look_again(self) -> None:
