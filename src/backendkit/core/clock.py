@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 SECOND_US = 1_000_000
@@ -59,6 +60,13 @@ class SystemClock:
         import asyncio  # noqa: PLC0415  # 25 ms that synchronous programs and `import backendkit.errors` need not pay
 
         await asyncio.sleep(max(us, 0) / SECOND_US)
+
+
+def nanoseconds(clock: Clock) -> Callable[[], int]:
+    """Return a quick reading of a clock's `mono_us`, in nanoseconds: hot paths read it twice per call."""
+    if type(clock) is SystemClock:
+        return time.monotonic_ns
+    return lambda: clock.mono_us() * 1000
 
 
 class ManualClock:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from types import MappingProxyType
 from typing import Any
@@ -152,12 +152,22 @@ def deadline_us() -> int | None:
 @contextmanager
 def until(mono_us: int) -> Generator[int]:
     """Set a deadline for a block of code, or keep the one in force where that is earlier; yields the one that holds."""
-    outer = deadline_us()
-    effective = mono_us if outer is None else min(mono_us, outer)
-    token = _deadline.set(effective)
+    token = narrow(mono_us)
     try:
-        yield effective
+        yield _deadline.get() or 0
     finally:
+        widen(token)
+
+
+def narrow(mono_us: int) -> Token[int | None]:
+    """Do what `until` does at the start of its block, for hot paths; `widen` ends it."""
+    outer = deadline_us()
+    return _deadline.set(mono_us if outer is None or mono_us < outer else outer)
+
+
+def widen(token: Token[int | None]) -> None:
+    """End what `narrow` began; in another context, as when a coroutine is thrown away, there is nothing to restore."""
+    with suppress(ValueError):
         _deadline.reset(token)
 
 

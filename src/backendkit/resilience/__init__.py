@@ -18,33 +18,59 @@
 - `CircuitOpen`, `FailureInfo`: what a rejected caller learns. Any other error is the function's own, the same object.
 - `Deadline`: how long a call may take with all that it calls. Nested ones take the minimum; `DeadlineExceeded` where it is
   over before the start. A call that is cancelled after its deadline counts as a failure of the breaker around it.
+- `Retry`, `full_jitter`, `Budget`: tenacity's engine, entered only once a first attempt has failed; bounded by attempts, deadline, and
+  a budget that is shared by all callers.
+- `Timeout`, `Bulkhead`, `Fallback`, `Hedge`, `Chaos`: give up waiting, bound what runs at once, answer in another way, ask
+  twice, break things on purpose. Each is called and decorates as the breaker does.
+- `Pipeline`: several of them as one, for `def`, `async def` and generators; `Pipeline.canonical` knows the usual order.
 - `CircuitTransition`, `CircuitStrained`: events, to the breaker's `hooks`; `breaker.totals` for metrics.
 
 The state is this process's own. No lock is held while your code runs, be it function, predicate or listener.
 """
 
 from backendkit.core.errors import DeadlineExceeded
+from backendkit.resilience.backoffs import FullJitter, full_jitter
+from backendkit.resilience.budgets import Budget
+from backendkit.resilience.bulkheads import Bulkhead
+from backendkit.resilience.chaos import Chaos
 from backendkit.resilience.deadlines import Deadline
 from backendkit.resilience.errors import (
+    BulkheadFull,
+    CallTimeout,
     CircuitOpen,
     FailedResult,
     FailureInfo,
+    NothingStarted,
     Rejection,
 )
 from backendkit.resilience.events import (
+    CallRetried,
     CircuitKeptClosed,
     CircuitObserved,
     CircuitStrained,
     CircuitTransition,
 )
 from backendkit.resilience.face import BreakerArguments, CircuitBreaker
+from backendkit.resilience.fallbacks import Fallback
+from backendkit.resilience.hedges import Hedge
+from backendkit.resilience.layers import Policy
 from backendkit.resilience.machine import Totals
+from backendkit.resilience.pipelines import HarmfulOrder, Pipeline
 from backendkit.resilience.policy import BreakerPolicy
 from backendkit.resilience.registry import CircuitRegistry
+from backendkit.resilience.retries import Retry, RetryOptions
+from backendkit.resilience.steps import Layer
+from backendkit.resilience.timeouts import Timeout
 
 __all__ = [
     "BreakerArguments",
     "BreakerPolicy",
+    "Budget",
+    "Bulkhead",
+    "BulkheadFull",
+    "CallRetried",
+    "CallTimeout",
+    "Chaos",
     "CircuitBreaker",
     "CircuitKeptClosed",
     "CircuitObserved",
@@ -56,6 +82,18 @@ __all__ = [
     "DeadlineExceeded",
     "FailedResult",
     "FailureInfo",
+    "Fallback",
+    "FullJitter",
+    "HarmfulOrder",
+    "Hedge",
+    "Layer",
+    "NothingStarted",
+    "Pipeline",
+    "Policy",
     "Rejection",
+    "Retry",
+    "RetryOptions",
+    "Timeout",
     "Totals",
+    "full_jitter",
 ]

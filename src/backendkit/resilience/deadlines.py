@@ -7,22 +7,22 @@ itself; nothing starts after it.
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from backendkit.core import checks, context
 from backendkit.core.checks import Duration
 from backendkit.core.clock import Clock, SystemClock
-from backendkit.core.errors import DeadlineExceeded
+from backendkit.resilience import streams
+from backendkit.resilience.errors import NothingStarted
+from backendkit.resilience.layers import Policy
+from backendkit.resilience.steps import Args, Function, Kwargs, Step
 
-F = TypeVar("F", bound=Callable[..., Any])
-R = TypeVar("R")
+T = TypeVar("T")
 
 
-class Deadline:
+class Deadline(Policy):
     """Gives a function, or a block, so much time. One object serves any number of calls, threads and tasks.
 
     Args:
@@ -42,100 +42,69 @@ class Deadline:
         """Set the deadline for a block; yields the moment that holds, in microseconds of the monotonic clock.
 
         Raises:
-            DeadlineExceeded: one that is already in force is over; the block does not run.
+            NothingStarted: a `DeadlineExceeded`: one that is already in force is over; the block does not run.
         """
         with context.until(self._moment()) as moment:
             yield moment
 
-    def call(self, func: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
-        """Call `func` under the deadline; raises as `running` does."""
-        with self.running():
-            return func(*args, **kwargs)
+    def around(self, inner: Step, /) -> Step:
+        """Return the step for functions."""
 
-    async def call_async(
-        self, func: Callable[..., Awaitable[R]], /, *args: Any, **kwargs: Any
-    ) -> R:
-        """Call `func` under the deadline and await what it returns; raises as `running` does."""
-        with self.running():
-            return await func(*args, **kwargs)
+        def limited(func: Function, args: Args, kwargs: Kwargs) -> Any:
+            token = context.narrow(self._moment())
+            try:
+                return inner(func, args, kwargs)
+            finally:
+                context.widen(token)
 
-    def __call__(self, func: F, /) -> F:
-        """Decorate a function, a coroutine function, or a generator of either kind; it stays what it is."""
-        return cast("F", self._wrapped(func))
+        return limited
 
-    def _wrapped(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.isasyncgenfunction(func):
-            return self._async_stream(func)
-        if inspect.isgeneratorfunction(func):
-            return self._stream(func)
-        if inspect.iscoroutinefunction(func):
+    def around_async(self, inner: Step, /) -> Step:
+        """Return the step for coroutine functions."""
 
-            @functools.wraps(func)
-            async def awaited(*args: Any, **kwargs: Any) -> Any:
-                return await self.call_async(func, *args, **kwargs)
+        async def limited(func: Function, args: Args, kwargs: Kwargs) -> Any:
+            token = context.narrow(self._moment())
+            try:
+                return await inner(func, args, kwargs)
+            finally:
+                context.widen(token)
 
-            return awaited
+        return limited
 
-        @functools.wraps(func)
-        def called(*args: Any, **kwargs: Any) -> Any:
-            return self.call(func, *args, **kwargs)
+    def around_stream(self, inner: Step, /) -> Step:
+        """Return the step for generator functions."""
 
-        return called
+        def begin(*_: object) -> streams.Passage:
+            return _Within(self._moment())
 
-    def _stream(self, func: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
-        @functools.wraps(func)
-        def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            return (yield from _Steps(self._moment(), func(*args, **kwargs)))
+        return streams.passed(inner, begin)
 
-        return wrapper
+    def around_async_stream(self, inner: Step, /) -> Step:
+        """Return the step for asynchronous generator functions."""
 
-    def _async_stream(self, func: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., Any]:
-        @functools.wraps(func)
-        async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            moment, source = self._moment(), func(*args, **kwargs)
-            step = source.asend(None)
-            while True:
-                try:
-                    with context.until(moment):
-                        item = await step
-                except StopAsyncIteration:
-                    return
-                try:
-                    step = source.asend((yield item))
-                except GeneratorExit:
-                    with context.until(moment):
-                        await source.aclose()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the consumer threw it into the source
-                    step = source.athrow(error)
+        async def begin(*_: object) -> streams.Passage:
+            return _Within(self._moment())
 
-        return wrapper
+        return streams.passed_async(inner, begin)
 
     def _moment(self) -> int:
         """Return the end of what starts now, unless it may not start."""
         now, outer = self._clock.mono_us(), context.deadline_us()
         if outer is not None and now >= outer:
-            raise DeadlineExceeded(
-                f"the deadline was over {now - outer} us ago; nothing was started"
-            )
+            raise NothingStarted(f"the deadline was over {now - outer} us ago; nothing was started")
         return now + self._after_us
 
 
-class _Steps(Generator[Any, Any, Any]):
-    """A generator each of whose steps runs under a deadline, which so never leaks to its consumer."""
+class _Within(streams.Passage):
+    """A stream each of whose steps runs under a deadline, which so never leaks to its consumer."""
 
-    def __init__(self, moment: int, source: Generator[Any, Any, Any]) -> None:
+    def __init__(self, moment: int) -> None:
         self._moment = moment
-        self._source = source
 
-    def send(self, value: Any, /) -> Any:
+    def step(self, take: Callable[..., T], *args: Any) -> T:
         with context.until(self._moment):
-            return self._source.send(value)
+            return take(*args)
 
-    def throw(self, *raised: Any) -> Any:
+    async def step_async(self, step: Awaitable[T]) -> T:
         with context.until(self._moment):
-            return self._source.throw(*raised)
-
-    def close(self) -> None:
-        with context.until(self._moment):
-            self._source.close()
+            return await step

@@ -1,17 +1,23 @@
 """What this feature raises of its own; whatever else a caller sees is the called function's.
 
 ServiceUnavailable
-└── CircuitOpen     503  CIRCUIT_OPEN    also a pybreaker.CircuitBreakerError: rejected, nothing was called
+├── CircuitOpen        503  CIRCUIT_OPEN    also a pybreaker.CircuitBreakerError: rejected, nothing was called
+└── Overloaded
+    └── BulkheadFull   503  BULKHEAD_FULL   no room in time, nothing was called
+DeadlineExceeded
+├── NothingStarted     504  DEADLINE_EXCEEDED  it was over before the call
+└── CallTimeout        504  CALL_TIMEOUT    also a TimeoutError: the call was given up
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pybreaker
 
 from backendkit.core.clock import SECOND_US
-from backendkit.core.errors import ServiceUnavailable
+from backendkit.core.errors import DeadlineExceeded, Overloaded, ServiceUnavailable
 
 
 class FailureInfo(NamedTuple):
@@ -64,11 +70,16 @@ class CircuitOpen(ServiceUnavailable, pybreaker.CircuitBreakerError):
 
     code = "CIRCUIT_OPEN"
 
-    def __init__(self, circuit: Rejection, retry_after_us: int | None) -> None:
-        # An open circuit makes thousands of these a second, and most are only caught: `AppError` is set up by
-        # `__getattr__`, once somebody looks.
-        self.circuit = circuit
-        self.retry_after = None if retry_after_us is None else retry_after_us / SECOND_US
+    circuit: Rejection
+
+    if TYPE_CHECKING:
+
+        def __init__(self, circuit: Rejection, retry_after_us: int | None) -> None: ...
+
+    else:
+        # An open circuit makes thousands of these a second, and most are only caught: the constructor is the
+        # language's own, and what it was given is unpacked by `__getattr__`, once somebody looks.
+        __init__ = Exception.__init__
 
     @property
     def name(self) -> str:
@@ -101,11 +112,53 @@ class CircuitOpen(ServiceUnavailable, pybreaker.CircuitBreakerError):
         return text if wait is None else f"{text}; retry after {wait:.3f} s"
 
     def __getattr__(self, name: str) -> Any:
-        if name not in {"reason", "details", "headers", "params"}:
+        if name not in {"circuit", "retry_after", "reason", "details", "headers", "params"}:
             raise AttributeError(name=name, obj=self)
+        circuit, wait_us = self.args
+        self.circuit = circuit
+        self.retry_after = None if wait_us is None else wait_us / SECOND_US
         ServiceUnavailable.__init__(self, str(self), retry_after=self.retry_after)
+        self.args = circuit, wait_us
         return self.__dict__[name]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        wait = self.retry_after
-        return type(self), (self.circuit, None if wait is None else round(wait * SECOND_US))
+        return type(self), self.args
+
+
+class BulkheadFull(Overloaded):
+    """As many calls run as may, and none ended in time: nothing was called.
+
+    Attributes:
+        name: the bulkhead's.
+        limit: how many calls it lets run at once.
+    """
+
+    code = "BULKHEAD_FULL"
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(f"bulkhead {name!r} is full: {limit} calls are running")
+        self.name = name
+        self.limit = limit
+
+
+class NothingStarted(DeadlineExceeded):
+    """The deadline was over before the call: nothing was called, which says nothing about what would have been."""
+
+
+class CallTimeout(DeadlineExceeded, TimeoutError):
+    """A call took longer than it was given, and is no longer waited for.
+
+    Attributes:
+        after: the seconds that it was given.
+        worker: what it still runs in, where it could not be interrupted; None: it has ended.
+    """
+
+    code = "CALL_TIMEOUT"
+
+    def __init__(self, after_us: int, worker: Future[Any] | None = None) -> None:
+        super().__init__(f"no answer within {after_us / SECOND_US:.3f} s")
+        self.after = after_us / SECOND_US
+        self.worker = worker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (round(self.after * SECOND_US),)

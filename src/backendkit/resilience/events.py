@@ -1,4 +1,4 @@
-"""What a circuit tells: its moves, never its calls. Calls are counted, and whoever draws curves asks for the counts."""
+"""What this feature tells: the moves of circuits and repeated attempts, never calls. Those are counted; ask for the counts."""
 
 from __future__ import annotations
 
@@ -71,3 +71,20 @@ class CircuitKeptClosed(Event):
     circuit: str
     calls: int
     failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallRetried(Event):
+    """An attempt failed and another one follows.
+
+    Attributes:
+        policy: the retry's name.
+        attempt: the number of the one that failed, from 1.
+        pause_us: how long it waits before the next.
+        cause: the class of what it failed with, as `module.Name`.
+    """
+
+    policy: str
+    attempt: int
+    pause_us: int
+    cause: str

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from contextvars import ContextVar
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
 import pybreaker
 
@@ -17,10 +15,11 @@ from backendkit.core.events import Hooks
 from backendkit.core.store import Store
 from backendkit.resilience import wrappers
 from backendkit.resilience.asking import take_shared
+from backendkit.resilience.blocks import Blocks
 from backendkit.resilience.chance import Chance, system_chance
 from backendkit.resilience.decide.circuit import MODES, Mode
 from backendkit.resilience.errors import FailureInfo
-from backendkit.resilience.gate import Gate, Ticket
+from backendkit.resilience.gate import Gate
 from backendkit.resilience.judge import Classifier, Judge
 from backendkit.resilience.machine import Group, Machine, Totals
 from backendkit.resilience.policy import BreakerOptions, BreakerPolicy
@@ -32,6 +31,7 @@ from backendkit.resilience.standing import (
     refuse_foreign,
     state_object,
 )
+from backendkit.resilience.steps import Step, kind_of
 from backendkit.resilience.telling import Listener, Teller
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,7 +71,7 @@ class BreakerArguments(BreakerOptions, total=False):
     throw_new_error_on_trip: bool
 
 
-class CircuitBreaker(pybreaker.CircuitBreaker):
+class CircuitBreaker(Blocks, pybreaker.CircuitBreaker):  # type: ignore[misc] # `calling` there is no type
     """Stops calling what fails, finds out whether it has recovered, and lets calls through again.
 
     It is a `pybreaker.CircuitBreaker`: its listeners, exclusions, state names and `except CircuitBreakerError` go on
@@ -192,7 +192,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             CircuitOpen: rejected; nothing ran.
             TypeError: `func` is a coroutine function, see `call_async`.
         """
-        kind = wrappers.kind_of(func)
+        kind = kind_of(func)
         if kind == "coroutine":
             raise TypeError(
                 f"call() would not await {func!r}\nTo fix it: await breaker.call_async(func, ...)"
@@ -215,39 +215,21 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         result: R = await wrappers.call_async(self._gate, func, args, kwargs)
         return result
 
-    def calling(self) -> Self:  # type: ignore[override] # also a context manager
-        """Return what guards a block of code: `with breaker.calling():` is `with breaker:`."""
-        return self
+    def around(self, inner: Step, /) -> Step:
+        """Return the step for functions; as the next three, what a `Pipeline` asks its layers for."""
+        return wrappers.around(self._gate, inner)
 
-    def __enter__(self) -> Self:
-        ticket = self._gate.admit(self.__enter__)
-        _entered.set((*_entered.get(), (self, ticket)))
-        return self
+    def around_async(self, inner: Step, /) -> Step:
+        """Return the step for coroutine functions."""
+        return wrappers.around_async(self._gate, inner)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        ticket = _left(self)
-        if error is None:
-            self._gate.returned(ticket, None)
-        else:
-            self._gate.raised(ticket, error)
+    def around_stream(self, inner: Step, /) -> Step:
+        """Return the step for generator functions."""
+        return wrappers.around_stream(self._gate, inner)
 
-    async def __aenter__(self) -> Self:
-        ticket = await self._gate.admit_async(self.__aenter__)
-        _entered.set((*_entered.get(), (self, ticket)))
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, trace)
+    def around_async_stream(self, inner: Step, /) -> Step:
+        """Return the step for asynchronous generator functions."""
+        return wrappers.around_async_stream(self._gate, inner)
 
     @property
     def current_state(self) -> str:
@@ -381,18 +363,3 @@ def _check_names(arguments: dict[str, Any]) -> None:
     known = {**BreakerOptions.__annotations__, **BreakerArguments.__annotations__}
     for name in arguments.keys() - known.keys():
         raise TypeError(f"CircuitBreaker() got an unexpected keyword argument {name!r}")
-
-
-def _left(breaker: CircuitBreaker) -> Ticket:
-    """Return the ticket of the innermost block that this thread or task has entered."""
-    entered = _entered.get()
-    for place in range(len(entered) - 1, -1, -1):
-        if entered[place][0] is breaker:
-            _entered.set(entered[:place] + entered[place + 1 :])
-            return entered[place][1]
-    raise RuntimeError("a breaker's block must be left by the thread or task that entered it")
-
-
-_entered: ContextVar[tuple[tuple[CircuitBreaker, Ticket], ...]] = ContextVar(
-    "backendkit_breaker_blocks", default=()
-)

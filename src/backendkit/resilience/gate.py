@@ -7,12 +7,14 @@ pass through the same three methods.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from backendkit.core.clock import SECOND_US, Clock
+from backendkit.resilience import marks
 from backendkit.resilience.decide.circuit import Grant
-from backendkit.resilience.decide.windows import FAILED, IGNORED, OK
+from backendkit.resilience.decide.windows import FAILED, IGNORED
 from backendkit.resilience.errors import CircuitOpen, FailedResult, FailureInfo, Rejection
 from backendkit.resilience.judge import Judge
 from backendkit.resilience.machine import Machine
@@ -28,17 +30,17 @@ class Ticket:
 
     Attributes:
         generation: what its permit was granted with.
-        started_us: when; None where durations do not matter.
-        took_us: its duration, where that was measured before its end.
+        started_ns: when; None where durations do not matter.
+        ended_ns: when, where that is not its end.
         awaited: whether it was admitted from a coroutine, where nothing may block.
     """
 
-    __slots__ = ("awaited", "generation", "started_us", "took_us")
+    __slots__ = ("awaited", "ended_ns", "generation", "started_ns")
 
-    def __init__(self, generation: int, started_us: int | None) -> None:
+    def __init__(self, generation: int, started_ns: int | None) -> None:
         self.generation = generation
-        self.started_us = started_us
-        self.took_us: int | None = None
+        self.started_ns = started_ns
+        self.ended_ns: int | None = None
         self.awaited = False
 
 
@@ -54,7 +56,7 @@ class Gate:
 
     Attributes:
         machine: as above.
-        now_us: the clock's monotonic reading.
+        now_ns: the clock's monotonic reading, in nanoseconds.
         last_failure: the last one; None: there was none.
     """
 
@@ -68,13 +70,13 @@ class Gate:
         clock: Clock,
     ) -> None:
         self.machine = machine
-        self.now_us = clock.mono_us
+        self.now_ns = machine.now_ns
         self.last_failure: FailureInfo | None = None
         self._name_of = name_of
         self._judge = judge
         self._teller = teller
         self._clock = clock
-        self._known: tuple[int, Rejection] | None = None
+        self._known: tuple[int, Rejection, FailureInfo | None] | None = None
         self.observe()
 
     def observe(self) -> None:
@@ -87,7 +89,7 @@ class Gate:
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
         grant: Grant | None = None,
     ) -> Ticket:
         """Let a call in; `grant` is the answer where the question was asked already.
@@ -95,21 +97,38 @@ class Gate:
         Raises:
             CircuitOpen: not now.
         """
-        machine = self.machine
         if grant is None:
-            grant = machine.acquire()
+            grant = self.machine.acquire()
         self._teller.drain()
         if not grant.granted:
-            raise self._rejection(grant)
+            raise self._rejection(grant.generation, grant.retry_after_us)
         if self._teller.listeners:
-            self._teller.before_call(func, args, kwargs or {})
-        return Ticket(grant.generation, None if machine.slow_after_us is None else self.now_us())
+            self._teller.before_call(func, args, kwargs)
+        return Ticket(grant.generation, self.now_ns())
+
+    def reject(self) -> None:
+        """Reject a call at once where that takes no lock; else do nothing, and ask by `admit`.
+
+        Raises:
+            CircuitOpen: the circuit is open, and its time is not over.
+        """
+        rejecting = self.machine.rejecting
+        if rejecting is None:
+            return
+        left_ns = rejecting[0] - self.now_ns()
+        if left_ns > 0:
+            self.machine.rejected += 1
+            known = self._known
+            # Both are looked at, for a failure may be told after the move that it caused.
+            if known is None or known[0] != rejecting[1] or known[2] is not self.last_failure:
+                raise self._rejection(rejecting[1], left_ns // 1000)
+            raise CircuitOpen(known[1], left_ns // 1000)
 
     async def admit_async(
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
     ) -> Ticket:
         """Let a call in from a coroutine; raises as `admit` does."""
         ticket = self.admit(func, args, kwargs, await self.machine.acquire_async())
@@ -125,26 +144,26 @@ class Gate:
         bits = self._judge.of_result(result, slow=self._is_slow(ticket))
         self._settle(ticket, bits, FailedResult(result) if bits & FAILED else None)
 
-    def went_well(self, generation: int) -> None:
-        """Tell that a call which nobody observes was neither failed nor slow."""
-        self.machine.report(generation, OK)
-        self._teller.drain()
-
     def abandoned(self, ticket: Ticket) -> None:
         """Tell that nobody waits for the rest of a stream, which says nothing about its source."""
         self._settle(ticket, IGNORED, None)
 
     def clocked(self, ticket: Ticket) -> None:
         """Take the time now: what follows is the consumer's."""
-        if ticket.started_us is not None and ticket.took_us is None:
-            ticket.took_us = self.now_us() - ticket.started_us
+        if ticket.ended_ns is None:
+            ticket.ended_ns = self.now_ns()
 
     def _is_slow(self, ticket: Ticket) -> bool:
-        bound, started = self.machine.slow_after_us, ticket.started_us
-        if bound is None or started is None:
+        bound_us, started = self.machine.slow_after_us, ticket.started_ns
+        if started is None:
             return False
-        took = ticket.took_us
-        return (self.now_us() - started if took is None else took) >= bound
+        if marks.was_late(started // 1000):
+            return True
+        if bound_us is None:
+            return False
+        ended = self.now_ns() if ticket.ended_ns is None else ticket.ended_ns
+        took_us = (ended - started) // 1000
+        return took_us >= bound_us and took_us - marks.waited_us(started // 1000) >= bound_us
 
     def _settle(self, ticket: Ticket, bits: int, error: BaseException | None) -> None:
         asked_us = 0
@@ -162,15 +181,10 @@ class Gate:
         if self._teller.listeners and not bits & (FAILED | IGNORED):
             self._teller.success()
 
-    def _rejection(self, grant: Grant) -> CircuitOpen:
-        known = self._known
-        if (
-            known is None
-            or known[0] != grant.generation
-            or known[1].last_failure is not self.last_failure
-        ):
-            known = self._known = grant.generation, self._rejecting()
-        return CircuitOpen(known[1], grant.retry_after_us)
+    def _rejection(self, generation: int, retry_after_us: int | None) -> CircuitOpen:
+        told = self._rejecting()
+        self._known = generation, told, told.last_failure
+        return CircuitOpen(told, retry_after_us)
 
     def _rejecting(self) -> Rejection:
         machine = self.machine

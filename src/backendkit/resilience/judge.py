@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 
 from backendkit.core import context
 from backendkit.core.clock import Clock
-from backendkit.core.errors import RateLimited
+from backendkit.core.errors import InvalidArgument, RateLimited
 from backendkit.resilience.decide.windows import FAILED, IGNORED, OK, SLOW
-from backendkit.resilience.errors import CircuitOpen
+from backendkit.resilience.errors import BulkheadFull, CallTimeout, CircuitOpen, NothingStarted
 
 Classifier: TypeAlias = type[BaseException] | Callable[[Any], bool]
 """Exceptions: a class (abstract ones too), or a function that takes the exception and says whether it belongs."""
 
-OWN_REFUSALS = (CircuitOpen, RateLimited)
+OWN_REFUSALS = (CircuitOpen, BulkheadFull, NothingStarted, RateLimited)
 """Nothing was called: that says nothing about the dependency."""
 
 
@@ -59,9 +59,10 @@ class Judge:
         if isinstance(error, OWN_REFUSALS):
             return IGNORED
         try:
-            if _belongs(error, self.exclude):
+            if belongs(error, self.exclude):
                 return IGNORED
-            return late | FAILED if _belongs(error, self.on) else late
+            failed = isinstance(error, CallTimeout) or belongs(error, self.on)
+            return late | FAILED if failed else late
         except Exception as raised:  # noqa: BLE001 - a classifier never changes what the caller gets
             self._report(raised)
             return late | FAILED
@@ -94,7 +95,23 @@ class Judge:
             )
 
 
-def _belongs(error: Exception, classifiers: tuple[Classifier, ...]) -> bool:
+def classifiers(argument: str, given: Iterable[Classifier]) -> tuple[Classifier, ...]:
+    """Return classifiers that can be asked.
+
+    Raises:
+        InvalidArgument: one is neither a class of exceptions nor a function; or a lone one stands for several.
+    """
+    if isinstance(given, type) or callable(given):
+        raise InvalidArgument(argument, "must be several, as a tuple", given)
+    found = tuple(given)
+    for one in found:
+        if not (issubclass(one, BaseException) if isinstance(one, type) else callable(one)):
+            raise InvalidArgument(argument, "must hold classes of exceptions, or functions", one)
+    return found
+
+
+def belongs(error: Exception, classifiers: tuple[Classifier, ...]) -> bool:
+    """Tell whether an error is of one of these classes, or one of these functions says that it belongs."""
     # pybreaker asks `type(x) is type`, which takes an abstract class for a function and so excludes everything.
     return any(
         isinstance(error, one) if isinstance(one, type) else one(error) for one in classifiers

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from typing import NamedTuple, Protocol
 
-from backendkit.core.clock import Clock
+from backendkit.core.clock import Clock, nanoseconds
 from backendkit.core.fork import hold_during_fork
 from backendkit.resilience.chance import Chance
 from backendkit.resilience.decide import circuit as decide
@@ -92,7 +92,11 @@ class Machine:
 
     Attributes:
         rules: as above; `adopt` changes them.
-        counts: outcomes so far, by their bits.
+        counts: outcomes told so far, by their bits.
+        quick: good calls that ended without being told; `settled` and `ended_well` say which may.
+        rejected: calls that were not let in.
+        rejecting: while open, until when a rejection needs no lock, in nanoseconds, and the generation; else None.
+        now_ns: the clock's monotonic reading, in nanoseconds.
         generation: what a call that starts without asking reports with; read it before `free`, else a move in
             between would hand out a permit that was not granted.
         observed: whether somebody listens to calls or looks at results.
@@ -127,9 +131,13 @@ class Machine:
         self._circuit = Circuit(rules, clock.mono_us())
         self._opened_wall_us = 0
         # The mode, and the time up to which a rejection needs no lock: always replaced together.
-        self._rejecting: tuple[int, int] | None = None
+        self.rejecting: tuple[int, int] | None = None
+        self.now_ns = nanoseconds(clock)
         self.counts = [0, 0, 0, 0, 0, 0, 0, 0]
-        self._rejected = 0
+        self.quick = 0
+        self._seen_quick = 0
+        self._quiet_until_ns = 0
+        self.rejected = 0
         self._strained = False
         self.generation = self._circuit.generation
         # Replaced before `closed` is read anew: an old one admits a call of which nothing comes.
@@ -174,34 +182,29 @@ class Machine:
         return failed / calls if calls else 0.0
 
     def acquire(self) -> Grant:
-        """Ask for a permit. While the circuit is closed, or open, this takes no lock."""
+        """Ask for a permit. While the circuit is closed, this takes no lock."""
         grant = self._open_door
         if self.closed:
             return grant
-        rejecting, now = self._rejecting, self._clock.mono_us()
-        if rejecting is not None and now < rejecting[0]:
-            self._rejected += 1
-            return Grant(_REJECTED, rejecting[1], rejecting[0] - now)
         with self._lock:
             before = self._circuit.mode, self._circuit.generation
             grant = decide.acquire(self._circuit, self.rules, self._clock.mono_us(), self._draw())
-            self._rejected += not grant.granted
+            self.rejected += not grant.granted
             self._note(*before)
         return grant
 
     def report(self, generation: int, bits: int, retry_after_us: int = 0) -> None:
         """Tell what came of a call that was granted in `generation`."""
         self.counts[bits] += 1
-        if not bits and self.settled:
-            return  # one more good call in a window that is full of them
         with self._lock:
             circuit = self._circuit
+            self._count_quick()
             window = circuit.window
             if not bits and self.closed and not (window.failed or window.slow):
                 # A good call among good ones: no verdict can come of it.
                 if generation == circuit.generation:
                     window.add(OK, 0 if self.rules.calls else self._clock.mono_us())
-                    self.settled = window.settled
+                    self._settle()
                 return
             before = circuit.mode, circuit.generation
             decide.report(
@@ -211,10 +214,25 @@ class Machine:
             )  # fmt: skip
             self._note(*before)
 
+    def ended_well(self, generation: int, started_ns: int | None) -> bool:
+        """Record a call that started free and was no failure, if no verdict can come of it and it was not slow.
+
+        Takes no lock: the interpreter adds to an attribute in one piece, and on an interpreter without that promise a
+        good call now and then is not counted.
+        """
+        now, slow_us = self.now_ns(), self.slow_after_us
+        if now >= self._quiet_until_ns or generation != self.generation:
+            return False
+        if slow_us is not None and (started_ns is None or now - started_ns >= slow_us * 1000):
+            return False
+        self.quick += 1
+        return True
+
     def force(self, mode: Mode) -> None:
         """Enter a mode by hand, the current one as well: then its window and its time start anew."""
         with self._lock:
             before = self._circuit.mode, self._circuit.generation
+            self._count_quick()
             now = self._clock.mono_us()
             decide.move(self._circuit, self.rules, mode, now, jitter=self._draw())
             self._note(*before)
@@ -223,6 +241,7 @@ class Machine:
         """Go on under other rules."""
         with self._lock:
             before = self._circuit.mode, self._circuit.generation
+            self._count_quick()
             self.rules = rules
             self.slow_after_us = rules.slow_after_us
             decide.adopt(self._circuit, rules, self._clock.mono_us())
@@ -238,6 +257,7 @@ class Machine:
     def window(self) -> tuple[int, int, int]:
         """Return calls, failed and slow ones in the window, as of now."""
         with self._lock:
+            self._count_quick()
             window = self._circuit.window
             window.catch_up(self._clock.mono_us())
             return window.total, window.failed, window.slow
@@ -246,11 +266,11 @@ class Machine:
         """Return the outcomes so far."""
         counts = self.counts
         return Totals(
-            succeeded=counts[OK] + counts[SLOW],
+            succeeded=counts[OK] + counts[SLOW] + self.quick,
             failed=counts[FAILED] + counts[FAILED | SLOW],
             slow=counts[SLOW] + counts[FAILED | SLOW],
             ignored=counts[IGNORED],
-            rejected=self._rejected,
+            rejected=self.rejected,
         )
 
     async def acquire_async(self) -> Grant:
@@ -269,6 +289,20 @@ class Machine:
     def _may_open(self) -> bool:
         return self._group is None or self._group.may_open()
 
+    def _count_quick(self) -> None:
+        """Under the lock, before anything else: put into the window what ended without being told."""
+        quick = self.quick
+        if quick != self._seen_quick:
+            self._circuit.window.add_good(quick - self._seen_quick)
+            self._seen_quick = quick
+
+    def _settle(self) -> None:
+        """Under the lock: say what a good call may do without it."""
+        window = self._circuit.window
+        self.settled = self.closed and window.settled
+        quiet = self.closed and not (window.failed or window.slow)
+        self._quiet_until_ns = window.quiet_until_us * 1000 if quiet else 0
+
     def _draw(self) -> int:
         jitter = self.rules.jitter
         return int(self._chance() * (jitter + 1)) if jitter else 0
@@ -282,9 +316,9 @@ class Machine:
             self._open_door = Grant(granted=True, generation=circuit.generation)
         self.closed = circuit.mode == "closed"
         self.free = self.closed and not self.observed
-        self.settled = self.closed and circuit.window.settled
-        rejecting = circuit.mode == "open"
-        self._rejecting = (circuit.until_us, circuit.generation) if rejecting else None
+        self._settle()
+        is_open = circuit.mode == "open"
+        self.rejecting = (circuit.until_us * 1000, circuit.generation) if is_open else None
         window = circuit.window
         if moved:
             if circuit.mode in {"open", "forced-open"}:
@@ -297,7 +331,3 @@ class Machine:
                 Moved(old, old, generation, window.total, window.failed, strained=True)
             )
         self._strained = circuit.strained
-
-
-_REJECTED = False
-"""A name, because positional arguments are three times quicker here and a bare False says nothing."""

@@ -200,7 +200,7 @@ class SharedMachine(Machine):
                 self._looked_us = now  # one looks; meanwhile the others believe what is known
                 return None
             grant = self._decide_alone(now) if self._alone else self._remembered(now)
-            self._rejected += grant is not None and not grant.granted
+            self.rejected += grant is not None and not grant.granted
             return grant
 
     def _remembered(self, now: int) -> Grant | None:
@@ -227,7 +227,7 @@ class SharedMachine(Machine):
         else:
             self._learn(answer, asked=True)
             grant = answer.grant()
-        self._rejected += not grant.granted
+        self.rejected += not grant.granted
         return grant
 
     def _decide_alone(self, now: int) -> Grant:
@@ -365,7 +365,7 @@ class SharedMachine(Machine):
     def _hide(self) -> None:
         """Let no call take the short way of a circuit that is this process's own."""
         self.closed = self.free = self.settled = False
-        self._rejecting = None
+        self.rejecting = None
 
     def _give_back(self, asked: asyncio.Task[Grant]) -> None:
         if asked.cancelled() or asked.exception() is not None or not asked.result().granted:

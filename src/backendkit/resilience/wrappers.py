@@ -1,57 +1,78 @@
-"""One decorator for functions, coroutine functions and generators of both kinds.
+"""A breaker's gate around functions, coroutine functions and generators of both kinds.
 
 Functions have a short way: while the circuit is closed and nobody listens to calls, a call starts without asking;
-and where the window is full of good calls, one more changes nothing, so that its end takes no lock either. The long
-way must come to the same.
+and where nothing bad is in the window, one more good call takes no lock at its end. The long way must come to the same.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar, cast
 
-from backendkit.resilience.decide.windows import OK
+from backendkit.resilience import marks, streams
 from backendkit.resilience.gate import Gate, Ticket
+from backendkit.resilience.layers import decorated
+from backendkit.resilience.steps import Args, Function, Kwargs, Step, invoke, kind_of
 
-Function = Callable[..., Any]
+T = TypeVar("T")
+
+_Call: TypeAlias = tuple[Function, Args, Kwargs]
 
 
 def guarded(gate: Gate, func: Function) -> Function:
     """Return `func` behind a gate, of the same kind as it is."""
-    if inspect.isasyncgenfunction(func):
-        return _async_stream(gate, func)
-    if inspect.iscoroutinefunction(func):
-        return _coroutine(gate, func)
-    if inspect.isgeneratorfunction(func):
-        return _stream(gate, func)
-    return _function(gate, func)
+    kind = kind_of(func)
+    if kind == "function":
+        return _short(gate, func)
+    if kind == "coroutine":
+        return _short_async(gate, func)
+    around = around_stream if kind == "stream" else around_async_stream
+    return decorated(around(gate, invoke), func, kind)
 
 
-def call(gate: Gate, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def around(gate: Gate, inner: Step) -> Step:
+    """Return the step for functions."""
+    return _short(gate, inner, is_step=True)
+
+
+def around_async(gate: Gate, inner: Step) -> Step:
+    """Return the step for coroutine functions."""
+    return _short_async(gate, inner, is_step=True)
+
+
+def around_stream(gate: Gate, inner: Step) -> Step:
+    """Return the step for generator functions: the permit is taken at the first item, and judged at the end."""
+
+    def begin(func: Function, args: Args, kwargs: Kwargs) -> streams.Passage:
+        return _Passage(gate, gate.admit(func, args, kwargs))
+
+    return streams.passed(inner, begin)
+
+
+def around_async_stream(gate: Gate, inner: Step) -> Step:
+    """Do the same for asynchronous generator functions."""
+
+    async def begin(func: Function, args: Args, kwargs: Kwargs) -> streams.Passage:
+        return _Passage(gate, await gate.admit_async(func, args, kwargs))
+
+    return streams.passed_async(inner, begin)
+
+
+def call(gate: Gate, func: Function, args: Args, kwargs: Kwargs) -> Any:
     """Call a function the long way."""
-    ticket = gate.admit(func, args, kwargs)
-    try:
-        result = func(*args, **kwargs)
-    except BaseException as error:
-        gate.raised(ticket, error)
-        raise
-    gate.returned(ticket, result)
-    return result
+    return _long(gate, invoke, (func, args, kwargs))
 
 
-async def call_async(
-    gate: Gate, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+async def call_async(gate: Gate, func: Function, args: Args, kwargs: Kwargs) -> Any:
     """Await a function the long way."""
-    ticket = (
-        await gate.admit_async(func, args, kwargs)
-        if gate.machine.shared
-        else gate.admit(func, args, kwargs)
-    )
+    return await _long_async(gate, invoke, (func, args, kwargs))
+
+
+def _long(gate: Gate, inner: Step, told: _Call) -> Any:
+    ticket = gate.admit(*told)
     try:
-        result = await func(*args, **kwargs)
+        result = inner(*told)
     except BaseException as error:
         gate.raised(ticket, error)
         raise
@@ -59,134 +80,95 @@ async def call_async(
     return result
 
 
-def _function(gate: Gate, func: Function) -> Function:
-    machine, now_us, counts = gate.machine, gate.now_us, gate.machine.counts
+async def _long_async(gate: Gate, inner: Step, told: _Call) -> Any:
+    ticket = await gate.admit_async(*told) if gate.machine.shared else gate.admit(*told)
+    try:
+        result = await inner(*told)
+    except BaseException as error:
+        gate.raised(ticket, error)
+        raise
+    gate.returned(ticket, result)
+    return result
+
+
+def _short(gate: Gate, func: Function, *, is_step: bool = False) -> Function:
+    """Return the short way; `func` is called with what its wrapper is called with, which of a step is a call."""
+    machine, now_ns, ended_well = gate.machine, gate.now_ns, gate.machine.ended_well
+    is_tardy = marks.is_tardy(func)
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        generation, bound = machine.generation, machine.slow_after_us
-        if not machine.free:
-            return call(gate, func, args, kwargs)
-        started = None if bound is None else now_us()
+        generation = machine.generation
+        if is_tardy or not machine.free:
+            gate.reject()
+            return (
+                _long(gate, func, cast("_Call", args))
+                if is_step
+                else call(gate, func, args, kwargs)
+            )
+        started = None if machine.slow_after_us is None else now_ns()
         try:
             result = func(*args, **kwargs)
         except BaseException as error:
             gate.raised(Ticket(generation, started), error)
             raise
-        if bound is not None and started is not None and now_us() - started >= bound:
+        if started is None and machine.settled:
+            machine.quick += 1
+        elif not ended_well(generation, started):
             gate.returned(Ticket(generation, started), result)
-        elif machine.settled:
-            counts[OK] += 1
-        else:
-            gate.went_well(generation)
         return result
 
     return wrapper
 
 
-def _coroutine(gate: Gate, func: Function) -> Function:
-    machine, now_us, counts = gate.machine, gate.now_us, gate.machine.counts
+def _short_async(gate: Gate, func: Function, *, is_step: bool = False) -> Function:
+    """Do the same for coroutine functions."""
+    machine, now_ns, ended_well = gate.machine, gate.now_ns, gate.machine.ended_well
 
     @functools.wraps(func)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        generation, bound = machine.generation, machine.slow_after_us
+        generation = machine.generation
         if not machine.free:
+            gate.reject()
+            if is_step:
+                return await _long_async(gate, func, cast("_Call", args))
             return await call_async(gate, func, args, kwargs)
-        started = None if bound is None else now_us()
+        started = None if machine.slow_after_us is None else now_ns()
         try:
             result = await func(*args, **kwargs)
         except BaseException as error:
             gate.raised(Ticket(generation, started), error)
             raise
-        if bound is not None and started is not None and now_us() - started >= bound:
+        if started is None and machine.settled:
+            machine.quick += 1
+        elif not ended_well(generation, started):
             gate.returned(Ticket(generation, started), result)
-        elif machine.settled:
-            counts[OK] += 1
-        else:
-            gate.went_well(generation)
         return result
 
     return wrapper
 
 
-def _stream(gate: Gate, func: Function) -> Function:
-    @functools.wraps(func)
-    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        ticket = gate.admit(func, args, kwargs)
-        try:
-            result = yield from _Clocked(gate, ticket, func(*args, **kwargs))
-        except GeneratorExit:
-            gate.abandoned(ticket)
-            raise
-        except BaseException as error:
-            gate.raised(ticket, error)
-            raise
-        gate.returned(ticket, result)
-        return result
+class _Passage(streams.Passage):
+    """A stream on its way: slow is what its first item took, and its end is judged."""
 
-    return wrapper
-
-
-class _Clocked(Generator[Any, Any, Any]):
-    """A generator that takes the time of its first item."""
-
-    def __init__(self, gate: Gate, ticket: Ticket, source: Generator[Any, Any, Any]) -> None:
+    def __init__(self, gate: Gate, ticket: Ticket) -> None:
         self._gate = gate
         self._ticket = ticket
-        self._source = source
 
-    def send(self, value: Any, /) -> Any:
-        item = self._source.send(value)
+    def step(self, take: Callable[..., T], *args: Any) -> T:
+        item = take(*args)
         self._gate.clocked(self._ticket)
         return item
 
-    def throw(self, *raised: Any) -> Any:
-        return self._source.throw(*raised)
+    async def step_async(self, step: Awaitable[T]) -> T:
+        item = await step
+        self._gate.clocked(self._ticket)
+        return item
 
-    def close(self) -> None:
-        self._source.close()
-
-
-def _async_stream(gate: Gate, func: Function) -> Function:
-    @functools.wraps(func)
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        ticket = await gate.admit_async(func, args, kwargs)
-        source: AsyncGenerator[Any, Any] = func(*args, **kwargs)
-        try:
-            step = source.asend(None)
-            while True:
-                try:
-                    item = await step
-                except StopAsyncIteration:
-                    break
-                gate.clocked(ticket)
-                try:
-                    step = source.asend((yield item))
-                except GeneratorExit:
-                    await source.aclose()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the consumer threw it into the source
-                    step = source.athrow(error)
-        except GeneratorExit:
-            gate.abandoned(ticket)
-            raise
-        except BaseException as error:
-            gate.raised(ticket, error)
-            raise
-        gate.returned(ticket, None)
-
-    return wrapper
-
-
-def kind_of(func: Function) -> str:
-    """Return `"function"`, `"coroutine"` or `"stream"`."""
-    code = getattr(func, "__code__", None)
-    if code is not None and not code.co_flags & _SPECIAL and not hasattr(func, "__wrapped__"):
-        return "function"  # most are; `inspect` takes three microseconds to find that out
-    if inspect.iscoroutinefunction(func):
-        return "coroutine"
-    streams = inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func)
-    return "stream" if streams else "function"
-
-
-_SPECIAL = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+    def ended(self, error: BaseException | None, result: object = None) -> None:
+        if error is None:
+            self._gate.returned(self._ticket, result)
+        elif isinstance(error, GeneratorExit):
+            self._gate.abandoned(self._ticket)
+        else:
+            self._gate.raised(self._ticket, error)

@@ -16,6 +16,9 @@ IGNORED: Final = 4
 """Outcomes of a call, as bits: it may have failed and been slow."""
 
 
+FOREVER_US: Final = 2**62
+
+
 class CountWindow:
     """Exactly the last `size` calls, in a ring of bytes.
 
@@ -48,6 +51,16 @@ class CountWindow:
             self.failed += bits & FAILED
             self.slow += bits >> 1
         self.settled = not (self.failed or self.slow) and self.total == len(ring)
+
+    def add_good(self, calls: int) -> None:
+        """Append good calls."""
+        for _ in range(0 if self.settled else min(calls, len(self._ring))):
+            self.add(OK, 0)
+
+    @property
+    def quiet_until_us(self) -> int:
+        """Up to when good calls may be added later: time changes nothing here."""
+        return FOREVER_US
 
     def catch_up(self, now: int) -> None:
         """Nothing: time changes nothing here."""
@@ -94,6 +107,16 @@ class TimeWindow:
             current[2] += bits >> 1
             self.failed += bits & FAILED
             self.slow += bits >> 1
+
+    def add_good(self, calls: int) -> None:
+        """Count good calls in the newest slice there is."""
+        self._slices[self._last % SLICES][0] += calls
+        self.total += calls
+
+    @property
+    def quiet_until_us(self) -> int:
+        """Up to when good calls may be added later: the end of the newest slice."""
+        return (self._last + 1) * self._width
 
     def catch_up(self, now: int) -> None:
         """Forget the slices that are over by now."""
