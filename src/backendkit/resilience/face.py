@@ -171,6 +171,11 @@ class CircuitBreaker(Blocks, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         return self._machine.totals()
 
     @property
+    def window(self) -> tuple[int, int, int]:
+        """Calls, failed and slow ones in the window; of a shared circuit those of all processes, as last heard of."""
+        return self._machine.window()
+
+    @property
     def last_failure(self) -> FailureInfo | None:
         """The last failure; None: there was none."""
         return self._gate.last_failure
