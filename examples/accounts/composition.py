@@ -15,6 +15,7 @@ from examples.accounts.domain.scoring import Scoring
 from examples.accounts.limits import Limits
 from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
+from examples.accounts.upstream.payments import HttpPayments
 from examples.accounts.upstream.scores import HttpScores
 
 
@@ -27,6 +28,7 @@ class Services:
         storage: where everything is kept.
         accounts: users, and the rules about them.
         scores: the service that keeps scores.
+        payments: the provider of payments.
         scoring: how users stand with it.
         limits: what is let through.
         door: where operators log in.
@@ -36,6 +38,7 @@ class Services:
     storage: SqlStorage
     accounts: Accounts
     scores: HttpScores
+    payments: HttpPayments
     scoring: Scoring
     limits: Limits
     door: Door
@@ -58,12 +61,14 @@ class Services:
             storage=storage,
             accounts=accounts,
             scores=scores,
+            payments=HttpPayments(settings.payments_url, kit),
             scoring=scoring,
             limits=limits,
             door=Door(PasswordHasher(OWASP), settings.operators, limits.logins),
         )
 
     def close(self) -> None:
-        """Let go of the database and of the other service."""
+        """Let go of the database and of the other services."""
         self.storage.close()
         self.scores.close()
+        self.payments.close()

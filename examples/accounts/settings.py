@@ -11,6 +11,7 @@ class Settings(BaseSettings):
         database_url: where accounts are kept, in SQLAlchemy's notation. May hold a password, so it has no place
             in a repr.
         scores_url: the service that keeps the scores.
+        payments_url: the provider of payments.
         operators: the hash of each operator's password, by name; as it is, "operator" has the one that the demo says.
     """
 
@@ -18,6 +19,7 @@ class Settings(BaseSettings):
 
     database_url: str = Field(default="sqlite:///accounts.sqlite3", repr=False)
     scores_url: str = "http://127.0.0.1:9"
+    payments_url: str = "http://127.0.0.1:9"
     operators: dict[str, str] = Field(
         default={
             "operator": "$argon2id$v=19$m=19456,t=2,p=1$YyQUqhjLSqcMc1bxfy/FKQ"

@@ -11,6 +11,7 @@ import httpx
 
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
+from examples.client.payments_service import PROVIDER, payments_service
 from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
@@ -48,7 +49,12 @@ def running(
         settings: variables that set the service up, beside those that follow from where it runs.
     """
     with ExitStack() as stack:
-        given = {"ACCOUNTS_SCORES_URL": stack.enter_context(scores_service()), **settings}
+        payments = stack.enter_context(payments_service())
+        given = {
+            "ACCOUNTS_SCORES_URL": stack.enter_context(scores_service()),
+            "ACCOUNTS_PAYMENTS_URL": payments,
+            **settings,
+        }
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
         servers = []
         for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
@@ -58,7 +64,7 @@ def running(
         for server in servers:
             client = stack.enter_context(_client(server.url))
             server.wait_until_ready(client)
-            fronts.append(Front(server.plan.name, client, server))
+            fronts.append(Front(server.plan.name, client, server, {PROVIDER: payments}))
         yield fronts
 
 

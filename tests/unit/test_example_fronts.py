@@ -16,6 +16,7 @@ from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front, Request
 from examples.client.in_process import asgi_front, wsgi_front
 from examples.client.match import difference
+from examples.client.payments_service import PROVIDER, payments_service
 from examples.client.play import perform
 from examples.client.scene import Section
 from examples.client.scenes import SECTIONS
@@ -26,19 +27,24 @@ from examples.client.transcript import Transcript
 @pytest.fixture
 def fronts(tmp_path: Path) -> Iterator[list[Front]]:
     """Both fronts, each with a database of its own."""
-    with scores_service() as scores:
-        on_fastapi, on_flask = (services(tmp_path / n, scores) for n in ("fastapi", "flask"))
-        yield [
+    with scores_service() as scores, payments_service() as payments:
+        on_fastapi, on_flask = (
+            services(tmp_path / n, scores, payments) for n in ("fastapi", "flask")
+        )
+        both = [
             asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
             wsgi_front("flask", flask_app.create_app(on_flask)),
         ]
+        for front in both:
+            front.kept[PROVIDER] = payments
+        yield both
         on_fastapi.close()
         on_flask.close()
 
 
-def services(file: Path, scores: str) -> Services:
+def services(file: Path, scores: str, payments: str) -> Services:
     """The service on a new database in `file`."""
-    settings = Settings(database_url=f"sqlite:///{file}", scores_url=scores)
+    settings = Settings(database_url=f"sqlite:///{file}", scores_url=scores, payments_url=payments)
     migrate(settings.database_url)
     return Services.build(settings, Kit())
 

@@ -10,6 +10,7 @@ from backendkit.fastapi import AsgiLimits
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
 from examples.accounts.fronts.fastapi_routes.logins import logins_router
+from examples.accounts.fronts.fastapi_routes.payments import payments_router
 from examples.accounts.fronts.fastapi_routes.scores import scores_router
 from examples.accounts.fronts.fastapi_routes.users import users_router
 
@@ -36,6 +37,7 @@ def create_app(services: Services | None = None) -> FastAPI:
     for rule in (parts.limits.everything, parts.limits.writes):
         app.add_middleware(AsgiLimits, rule=rule, errors=parts.kit.errors)
     app.include_router(users_router(parts.accounts))
+    app.include_router(payments_router(parts.payments))
     app.include_router(scores_router(parts.scoring))
     app.include_router(logins_router(parts.door))
     return app

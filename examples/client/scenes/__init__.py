@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from examples.client.scene import Section
-from examples.client.scenes import failures, leaving, limits, logins, refusals, users
+from examples.client.scenes import failures, leaving, limits, logins, payments, refusals, users
 
 SECTIONS: Sequence[Section] = (
     users.SECTION,
@@ -11,6 +11,7 @@ SECTIONS: Sequence[Section] = (
     failures.SECTION,
     limits.SECTION,
     logins.SECTION,
+    payments.SECTION,
     leaving.SECTION,
 )
 """All of them, in the order they are played; `users` comes first, for it counts on an empty database."""
