@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backendkit.ratelimit.face import Limits
     from backendkit.resilience import CircuitBreaker, CircuitRegistry
     from backendkit.tokens import OneTime, Tokens
-    from backendkit.tokens.flow import Loader
+    from backendkit.tokens.state import Loader
 
 
 class Kit:

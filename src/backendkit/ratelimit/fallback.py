@@ -87,7 +87,8 @@ class Fallback:
         if self._store is None:
             return False
         operation = self._plan(receipt.limits).give(receipt.keys, receipt.marks, receipt.units)
-        return any(self._store.run(operation))
+        given = self._store.run(operation)
+        return any(given)
 
     def _run(self, plan: Plan, tags: list[bytes], request: tuple[int, int, int, int]) -> list[int]:
         if self._store is None:

@@ -78,7 +78,7 @@ class Tokens:
     @property
     def clock(self) -> Clock:
         """Dates access tokens."""
-        return self._clock
+        return self._core.clock
 
     @property
     def hooks(self) -> Hooks:
