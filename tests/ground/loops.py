@@ -1,21 +1,24 @@
 """Measuring and crowding: event-loop stalls, CPU time, threads, forks, subprocesses."""
 
 import asyncio
+import math
 import os
 import pickle
 import select
+import selectors
 import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Barrier, Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from backendkit.core.clock import ManualClock
 from tests.ground.lifeline import die_with
 
 T = TypeVar("T")
@@ -219,3 +222,49 @@ def _read_all(reader: int, deadline: float) -> bytes:
         if not chunk:
             return bytes(received)
         received += chunk
+
+
+class ManualLoop(asyncio.SelectorEventLoop):
+    """An event loop on a manual clock: where it would wait for a timer, the clock moves to it instead.
+
+    What other threads tell it is heard, and waited for where there is no timer.
+    """
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(_Skipping(clock))
+        self._manual = clock
+        self.timers = 0
+        """How many timers it was asked for."""
+
+    def time(self) -> float:
+        """Return the clock's seconds."""
+        return self._manual.mono_us() / 1_000_000
+
+    def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override] # passes on what it gets
+        """Count it."""
+        self.timers += 1
+        return super().call_at(*args, **kwargs)
+
+
+class _Skipping(selectors.DefaultSelector):
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Let time pass instead of waiting."""
+        ready = super().select(None if timeout is None else 0)
+        if not ready and timeout:
+            self._clock.advance(math.ceil(timeout * 1_000_000))
+        return ready
+
+
+def run_manually(scene: Coroutine[Any, Any, T], clock: ManualClock) -> T:
+    """Run a coroutine on a loop of a manual clock."""
+    with asyncio.Runner(loop_factory=lambda: ManualLoop(clock)) as runner:
+        return runner.run(scene)
+
+
+async def passes(seconds: float) -> None:
+    """Let so much of the loop's time pass: none at all for real, on a `ManualLoop`."""
+    await asyncio.sleep(seconds)

@@ -9,6 +9,8 @@ import logging
 import pickle
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pybreaker
@@ -445,6 +447,82 @@ def test_permits_never_exceed_the_trials_among_threads_and_tasks() -> None:
     assert breaker.totals.succeeded == 3
 
 
+def test_a_call_that_takes_long_delays_nobodys_rejection() -> None:
+    """Nor the verdict of others: a trial that hangs inside holds no lock."""
+    breaker = breaker_of(success_threshold=1)
+    breaker.half_open()
+    inside, go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        inside.set()
+        go.wait(10)
+
+    thread = threading.Thread(target=breaker.call, args=(hang,))
+    thread.start()
+    assert inside.wait(10)
+    for _ in range(100):
+        with pytest.raises(CircuitOpen):
+            breaker.call(int)
+    breaker.force_open()
+    with pytest.raises(CircuitOpen):
+        breaker(int)("7")
+    assert thread.is_alive()
+    go.set()
+    thread.join(10)
+    # Its outcome is of an old generation and changes nothing.
+    assert breaker.current_state == "forced-open"
+    assert breaker.totals == (1, 0, 0, 0, 101)
+
+
+def test_one_breaker_serves_two_loops_and_plain_threads_at_once() -> None:
+    """No call is lost, and the verdict is one."""
+    breaker = breaker_of(fail_max=100, success_threshold=1)
+    together = threading.Barrier(4, timeout=10)
+
+    @breaker
+    async def work(fails: bool) -> None:
+        await asyncio.sleep(0)
+        if fails:
+            raise OSError("down")
+
+    @breaker
+    def plain(fails: bool) -> None:
+        if fails:
+            raise OSError("down")
+
+    async def crowd() -> None:
+        await asyncio.gather(*(work(n % 2 == 0) for n in range(50)), return_exceptions=True)
+
+    def in_loop() -> None:
+        together.wait()
+        asyncio.run(crowd())
+
+    def in_thread() -> None:
+        together.wait()
+        for number in range(50):
+            with suppress(OSError):
+                plain(number % 2 == 0)
+
+    threads = [threading.Thread(target=one) for one in (in_loop, in_loop, in_thread, in_thread)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(30)
+    assert breaker.totals == (100, 100, 0, 0, 0)
+    assert breaker.fail_counter + breaker.success_counter == 100
+    breaker.reset_timeout = 30
+    for _ in range(100):
+        with suppress(OSError):
+            plain(True)
+    assert breaker.current_state == "open"
+    for outcome in (asyncio.run(_caught(work(False))), asyncio.run(_caught(work(False)))):
+        assert isinstance(outcome, CircuitOpen)
+
+
+async def _caught(call: Any) -> BaseException | None:
+    return (await asyncio.gather(call, return_exceptions=True))[0]  # type: ignore[no-any-return] # what it raised
+
+
 def test_state_is_pybreakers() -> None:
     """Objects of its classes, names to assign, calls through the state, counters and a storage to read."""
     breaker = breaker_of(clock=(clock := ManualClock()))
@@ -557,12 +635,14 @@ def test_a_retry_after_of_the_failure_is_passed_on() -> None:
     steps=st.lists(
         st.sampled_from(["ok", "ok", "ok", "ok", "fail", "slow", "skip", "wait"]), max_size=60
     ),
-    window=st.integers(2, 5),
+    window=st.one_of(
+        st.integers(2, 5), st.sampled_from([timedelta(seconds=20), timedelta(seconds=400)])
+    ),
     slow=st.booleans(),
     colour=st.sampled_from(["sync", "async"]),
 )
 def test_the_short_way_comes_to_the_same_as_the_long_way(
-    steps: list[str], window: int, slow: bool, colour: str
+    steps: list[str], window: int | timedelta, slow: bool, colour: str
 ) -> None:
     """Decorated calls against `call`, over random histories, in either colour."""
     clocks = ManualClock(), ManualClock()

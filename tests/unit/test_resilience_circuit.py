@@ -13,7 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import InvalidArgument
-from backendkit.resilience.decide.circuit import MODES, Circuit, acquire, lease_us, opening_us
+from backendkit.resilience.decide.circuit import (
+    MODES,
+    MOVES,
+    Circuit,
+    acquire,
+    lease_us,
+    opening_us,
+)
 from backendkit.resilience.decide.windows import FAILED, IGNORED, OK, SLOW, CountWindow
 from backendkit.resilience.machine import Machine, Moved
 from backendkit.resilience.policy import BreakerPolicy
@@ -34,6 +41,7 @@ class CircuitMachine(RuleBasedStateMachine):
         self.machine = Machine(rules, clock=self.clock, chance=lambda: 0.0, moves=self.moves)
         self.oracle = Oracle(rules, 7)
         self.held: list[int] = []
+        self.ordered: set[int] = set()
 
     @rule()
     def ask(self) -> None:
@@ -78,6 +86,7 @@ class CircuitMachine(RuleBasedStateMachine):
     def order(self, mode: str) -> None:
         """Set a mode by hand."""
         self.machine.force(mode)  # type: ignore[arg-type] # one of MODES
+        self.ordered.add(self.machine.generation)
         self.oracle.enter(mode)
 
     @invariant()
@@ -97,6 +106,8 @@ class CircuitMachine(RuleBasedStateMachine):
         assert generations == sorted(set(generations))
         following = pairwise(changes)
         assert all(one.new == other.old for one, other in following)
+        own = {(one.old, one.new) for one in changes if one.generation not in self.ordered}
+        assert own <= {(old, new) for old, new, _ in MOVES}
 
 
 CircuitMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

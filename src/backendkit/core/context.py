@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
 from typing import Any
@@ -152,23 +152,26 @@ def deadline_us() -> int | None:
 @contextmanager
 def until(mono_us: int) -> Generator[int]:
     """Set a deadline for a block of code, or keep the one in force where that is earlier; yields the one that holds."""
-    token = narrow(mono_us)
+    effective, token = narrow(mono_us)
     try:
-        yield _deadline.get() or 0
+        yield effective
     finally:
         widen(token)
 
 
-def narrow(mono_us: int) -> Token[int | None]:
-    """Do what `until` does at the start of its block, for hot paths; `widen` ends it."""
-    outer = deadline_us()
-    return _deadline.set(mono_us if outer is None or mono_us < outer else outer)
+def narrow(mono_us: int) -> tuple[int, Token[int | None]]:
+    """Do what `until` does at the start of its block, for hot paths; returns what holds, and what `widen` takes."""
+    outer = _deadline.get() if _request.get() is None else deadline_us()
+    effective = mono_us if outer is None or mono_us < outer else outer
+    return effective, _deadline.set(effective)
 
 
 def widen(token: Token[int | None]) -> None:
     """End what `narrow` began; in another context, as when a coroutine is thrown away, there is nothing to restore."""
-    with suppress(ValueError):
+    try:  # noqa: SIM105 - `suppress` takes longer than all of the rest
         _deadline.reset(token)
+    except ValueError:
+        pass
 
 
 _request: ContextVar[Request | None] = ContextVar("backendkit_request", default=None)

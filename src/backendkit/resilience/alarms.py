@@ -8,9 +8,8 @@ the loop knows of the earliest only, and what has ended is dropped from the heap
 from __future__ import annotations
 
 import asyncio
-import heapq
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -19,60 +18,58 @@ _MOST_DEAD = 512
 
 
 class Alarm:
-    """One moment at which to do something, unless it is taken back.
+    """Something that rings at its moment, unless it is taken back.
 
     Attributes:
-        ring: what to do; None: nothing any more.
+        is_set: whether it may ring yet.
     """
 
-    __slots__ = ("ring", "when")
+    is_set = True
 
-    def __init__(self, when: float, ring: Callable[[], object]) -> None:
-        self.when = when
-        self.ring: Callable[[], object] | None = ring
-
-    def __lt__(self, other: Alarm) -> bool:
-        return self.when < other.when
+    def ring(self) -> None:
+        """The moment has come."""
+        raise NotImplementedError
 
 
 class AlarmClock:
     """The alarms of one event loop; used on its thread only, and holds no reference to it."""
 
-    __slots__ = ("_alarms", "_dead", "_due")
+    __slots__ = ("_alarms", "_count", "_dead", "_due")
 
     def __init__(self) -> None:
-        self._alarms: list[Alarm] = []
+        # The count settles ties, so that alarms need not be compared.
+        self._alarms: list[tuple[float, int, Alarm]] = []
+        self._count = 0
         self._dead = 0
         self._due = float("inf")
 
-    def set(self, loop: AbstractEventLoop, when: float, ring: Callable[[], object]) -> Alarm:
-        """Have `ring` called at `when` by the loop's time."""
-        alarm = Alarm(when, ring)
-        heapq.heappush(self._alarms, alarm)
+    def set(self, loop: AbstractEventLoop, when: float, alarm: Alarm) -> None:
+        """Have `alarm` ring at `when` by the loop's time."""
+        self._count += 1
+        heappush(self._alarms, (when, self._count, alarm))
         if when < self._due:
             self._arm(loop, when)
-        return alarm
 
     def stop(self, alarm: Alarm) -> None:
         """Take an alarm back, unless it rang."""
-        if alarm.ring is None:
+        if not alarm.is_set:
             return
-        alarm.ring = None
+        alarm.is_set = False
         alarms = self._alarms
-        if alarms and alarms[0] is alarm:
-            heapq.heappop(alarms)
-            while alarms and alarms[0].ring is None:
-                heapq.heappop(alarms)
+        if alarms[0][2] is alarm:
+            heappop(alarms)
+            while alarms and not alarms[0][2].is_set:
+                heappop(alarms)
                 self._dead -= 1
             return
         self._dead += 1
         if self._dead > _MOST_DEAD and self._dead * 2 > len(alarms):
-            self._alarms = [one for one in alarms if one.ring is not None]
-            heapq.heapify(self._alarms)
+            self._alarms = [one for one in alarms if one[2].is_set]
+            heapify(self._alarms)
             self._dead = 0
 
     def _arm(self, loop: AbstractEventLoop, when: float) -> None:
-        # A timer that was armed for later stays: what it finds then is up to date. No handle is kept, for it would
+        # A timer that was armed for later stays, and finds that it is not the one. No handle is kept, for it would
         # hold the loop.
         self._due = when
         loop.call_at(when, self._ring_due, when)
@@ -80,36 +77,35 @@ class AlarmClock:
     def _ring_due(self, armed_for: float) -> None:
         if armed_for != self._due:
             return
-        loop, alarms = asyncio.get_running_loop(), self._alarms
         self._due = float("inf")
-        while alarms and (alarms[0].ring is None or alarms[0].when <= armed_for):
-            alarm = heapq.heappop(alarms)
-            ring, alarm.ring = alarm.ring, None
-            if ring is None:
-                self._dead -= 1
+        while (alarms := self._alarms) and (not alarms[0][2].is_set or alarms[0][0] <= armed_for):
+            alarm = heappop(alarms)[2]
+            if alarm.is_set:
+                alarm.is_set = False
+                alarm.ring()
             else:
-                ring()
-            alarms = self._alarms
+                self._dead -= 1
         if alarms:
-            self._arm(loop, alarms[0].when)
+            self._arm(asyncio.get_running_loop(), alarms[0][0])
 
 
 class AlarmClocks:
-    """An alarm clock for each event loop that asks for one."""
+    """An alarm clock for each event loop that asks for one.
 
-    __slots__ = ("_all", "_last")
+    Attributes:
+        last: a reference to the loop that asked last, and its clock: nearly always the one that asks next.
+    """
+
+    __slots__ = ("_all", "last")
 
     def __init__(self) -> None:
         self._all: WeakKeyDictionary[AbstractEventLoop, AlarmClock] = WeakKeyDictionary()
-        self._last: tuple[Any, AlarmClock] = (_nothing, AlarmClock())
+        self.last: tuple[Any, AlarmClock] = (_nothing, AlarmClock())
 
     def of(self, loop: AbstractEventLoop) -> AlarmClock:
         """Return the clock of the loop that runs in this thread."""
-        known, clock = self._last
-        if known() is loop:
-            return clock
         clock = self._all.setdefault(loop, AlarmClock())
-        self._last = (ref(loop), clock)
+        self.last = (ref(loop), clock)
         return clock
 
 

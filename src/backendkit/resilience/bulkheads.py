@@ -109,9 +109,12 @@ class Bulkhead(Policy):
 
     def around_async(self, inner: Step, /) -> Step:
         """Return the step for coroutine functions."""
+        lock = self._lock
 
         async def bounded(func: Function, args: Args, kwargs: Kwargs) -> Any:
-            era = self._try_enter()
+            with lock:
+                era = self._era if self._free else None
+                self._free -= era is not None
             if era is None:
                 era = await self._enter_async()
             try:
@@ -214,7 +217,7 @@ class Bulkhead(Policy):
         Raises:
             BulkheadFull: it did not come in time.
         """
-        marks.tell_waited(came, self._clock.mono_us())
+        marks.tell_waited(self._clock, came, self._clock.mono_us())
         with self._lock:
             era = turn.era
             if era is None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextvars import Token
+from typing import Any, TypeVar, cast
 
 from backendkit.core import checks, context
 from backendkit.core.checks import Duration
-from backendkit.core.clock import Clock, SystemClock
+from backendkit.core.clock import Clock, SystemClock, nanoseconds
 from backendkit.resilience import streams
 from backendkit.resilience.errors import NothingStarted
 from backendkit.resilience.layers import Policy
@@ -35,7 +36,7 @@ class Deadline(Policy):
 
     def __init__(self, after: Duration, *, clock: Clock | None = None) -> None:
         self._after_us = checks.duration_us("after", after)
-        self._clock: Clock = SystemClock() if clock is None else clock
+        self._now_ns = nanoseconds(SystemClock() if clock is None else clock)
 
     @contextmanager
     def running(self) -> Generator[int]:
@@ -51,7 +52,7 @@ class Deadline(Policy):
         """Return the step for functions."""
 
         def limited(func: Function, args: Args, kwargs: Kwargs) -> Any:
-            token = context.narrow(self._moment())
+            token = self._begin()
             try:
                 return inner(func, args, kwargs)
             finally:
@@ -61,9 +62,10 @@ class Deadline(Policy):
 
     def around_async(self, inner: Step, /) -> Step:
         """Return the step for coroutine functions."""
+        begin = self._begin
 
         async def limited(func: Function, args: Args, kwargs: Kwargs) -> Any:
-            token = context.narrow(self._moment())
+            token = begin()
             try:
                 return await inner(func, args, kwargs)
             finally:
@@ -87,12 +89,23 @@ class Deadline(Policy):
 
         return streams.passed_async(inner, begin)
 
+    def _begin(self) -> Token[int | None]:
+        """Set the deadline of what starts now, unless it may not start."""
+        now = self._now_ns() // 1000
+        moment, token = context.narrow(now + self._after_us)
+        if moment <= now:
+            context.widen(token)
+            raise NothingStarted(
+                f"the deadline was over {now - moment} us ago; nothing was started"
+            )
+        return token
+
     def _moment(self) -> int:
         """Return the end of what starts now, unless it may not start."""
-        now, outer = self._clock.mono_us(), context.deadline_us()
-        if outer is not None and now >= outer:
-            raise NothingStarted(f"the deadline was over {now - outer} us ago; nothing was started")
-        return now + self._after_us
+        token = self._begin()
+        moment = context.deadline_us()
+        context.widen(token)
+        return cast("int", moment)
 
 
 class _Within(streams.Passage):

@@ -130,15 +130,19 @@ class BulkheadFull(Overloaded):
 
     Attributes:
         name: the bulkhead's.
-        limit: how many calls it lets run at once.
+        limit: how many calls it lets run at once; None: as many as the pool of a timeout has threads.
     """
 
     code = "BULKHEAD_FULL"
 
-    def __init__(self, name: str, limit: int) -> None:
-        super().__init__(f"bulkhead {name!r} is full: {limit} calls are running")
+    def __init__(self, name: str, limit: int | None) -> None:
+        room = "no thread was free in time" if limit is None else f"{limit} calls are running"
+        super().__init__(f"bulkhead {name!r} is full: {room}")
         self.name = name
         self.limit = limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.limit)
 
 
 class NothingStarted(DeadlineExceeded):

@@ -100,11 +100,7 @@ class CircuitBreaker(Blocks, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         group: Group | None = None,
         **arguments: Unpack[BreakerArguments],
     ) -> None:
-        given = cast("dict[str, Any]", arguments)
-        _check_names(given)
-        refuse_foreign(given)
-        if "fail_max" in given and "trials" not in given:
-            given.setdefault("success_threshold", 1)  # pybreaker's default
+        given = _checked(arguments)
         watch = SystemClock() if clock is None else clock
         self._judge = Judge(
             on=given.pop("on", (Exception,)),
@@ -363,8 +359,18 @@ class CircuitBreaker(Blocks, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         self._gate.observe()
 
 
-def _check_names(arguments: dict[str, Any]) -> None:
-    """Refuse an argument that does not exist, as a signature would."""
+def _checked(arguments: BreakerArguments) -> dict[str, Any]:
+    """Return the arguments as a dict, without what pybreaker takes and this refuses.
+
+    Raises:
+        InvalidArgument: one that is refused was given.
+        TypeError: one that does not exist, as by a signature.
+    """
+    given = cast("dict[str, Any]", dict(arguments))
     known = {**BreakerOptions.__annotations__, **BreakerArguments.__annotations__}
-    for name in arguments.keys() - known.keys():
+    for name in given.keys() - known.keys():
         raise TypeError(f"CircuitBreaker() got an unexpected keyword argument {name!r}")
+    refuse_foreign(given)
+    if "fail_max" in given and "trials" not in given:
+        given.setdefault("success_threshold", 1)  # pybreaker's default
+    return given

@@ -32,15 +32,19 @@ class Ticket:
         generation: what its permit was granted with.
         started_ns: when; None where durations do not matter.
         ended_ns: when, where that is not its end.
+        was_late: whether it was told to be late by then; None: ask, if it may be.
         awaited: whether it was admitted from a coroutine, where nothing may block.
     """
 
-    __slots__ = ("awaited", "ended_ns", "generation", "started_ns")
+    __slots__ = ("awaited", "ended_ns", "generation", "started_ns", "was_late")
 
-    def __init__(self, generation: int, started_ns: int | None) -> None:
+    def __init__(
+        self, generation: int, started_ns: int | None, *, was_late: bool | None = False
+    ) -> None:
         self.generation = generation
         self.started_ns = started_ns
         self.ended_ns: int | None = None
+        self.was_late = was_late
         self.awaited = False
 
 
@@ -104,7 +108,8 @@ class Gate:
             raise self._rejection(grant.generation, grant.retry_after_us)
         if self._teller.listeners:
             self._teller.before_call(func, args, kwargs)
-        return Ticket(grant.generation, self.now_ns())
+        marks.expect_late()
+        return Ticket(grant.generation, self.now_ns(), was_late=None)
 
     def reject(self) -> None:
         """Reject a call at once where that takes no lock; else do nothing, and ask by `admit`.
@@ -152,18 +157,22 @@ class Gate:
         """Take the time now: what follows is the consumer's."""
         if ticket.ended_ns is None:
             ticket.ended_ns = self.now_ns()
+            ticket.was_late = marks.was_late()
 
     def _is_slow(self, ticket: Ticket) -> bool:
         bound_us, started = self.machine.slow_after_us, ticket.started_ns
         if started is None:
             return False
-        if marks.was_late(started // 1000):
+        if marks.was_late() if ticket.was_late is None else ticket.was_late:
             return True
         if bound_us is None:
             return False
         ended = self.now_ns() if ticket.ended_ns is None else ticket.ended_ns
         took_us = (ended - started) // 1000
-        return took_us >= bound_us and took_us - marks.waited_us(started // 1000) >= bound_us
+        return (
+            took_us >= bound_us
+            and took_us - marks.waited_us(self._clock, started // 1000) >= bound_us
+        )
 
     def _settle(self, ticket: Ticket, bits: int, error: BaseException | None) -> None:
         asked_us = 0

@@ -9,6 +9,7 @@ import asyncio
 from asyncio import Task
 from collections import deque
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 from backendkit.core import checks
@@ -62,11 +63,11 @@ class Hedge(Policy):
         self._after_us = None if after is None else checks.duration_us("after", after, least_us=0)
         self._quantile_ppm = share("quantile", quantile)
         self._copies = checks.whole("copies", copies, least=1, most=10)
-        self._shares_budget = budget is not None
         self._budget: Budget | Unlimited = Unlimited() if budget is None else budget
         self._on = classifiers("on", on)
         self._patience_us = checks.duration_us("patience", patience, least_us=0)
         self._clock: Clock = SystemClock() if clock is None else clock
+        self._counts_calls = True
         self._took_us: deque[int] = deque(maxlen=_OBSERVED)
 
     @property
@@ -75,18 +76,27 @@ class Hedge(Policy):
         delay = self._delay_us()
         return None if delay is None else delay / SECOND_US
 
+    def inside(self, budgets: Iterable[Budget | Unlimited]) -> Hedge:
+        """Return this hedge for a place inside retries with these budgets: who counted a call does not count it again."""
+        if self._budget not in budgets:
+            return self
+        hedge = copy(self)
+        hedge._counts_calls = False  # noqa: SLF001 - of its own kind
+        return hedge
+
     def around_async(self, inner: Step, /) -> Step:
         """Return the step for coroutine functions."""
 
         async def hedged(func: Function, args: Args, kwargs: Kwargs) -> Any:
+            self._budget.calls += self._counts_calls
             race = _Race(self._on)
             started = self._clock.mono_us()
             try:
-                for copy in range(self._copies + 1):
-                    if copy and not self._budget.take():
+                for number in range(self._copies + 1):
+                    if number and not self._budget.take():
                         break
                     race.start(inner(func, args, kwargs))
-                    delay_us = None if copy == self._copies else self._delay_us()
+                    delay_us = None if number == self._copies else self._delay_us()
                     if delay_us is None or await race.answered(delay_us / SECOND_US):
                         break
                 await race.answered(None)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, cast
 
-from backendkit.resilience import streams
+from backendkit.resilience import marks, streams
 from backendkit.resilience.steps import Function, Kind, Step, invoke, kind_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,7 +96,7 @@ def _function(chain: Step, func: Function) -> Function:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         return chain(func, args, kwargs)
 
-    return wrapper
+    return marks.passed_on(chain, wrapper)
 
 
 def _coroutine(chain: Step, func: Function) -> Function:

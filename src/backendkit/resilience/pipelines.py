@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from backendkit.core.errors import InvalidArgument
+from backendkit.resilience import marks
 from backendkit.resilience.bulkheads import Bulkhead
 from backendkit.resilience.chaos import Chaos
 from backendkit.resilience.deadlines import Deadline
@@ -82,8 +83,11 @@ class Pipeline(Policy):
         return self._built(inner, lambda layer: layer.around_async_stream)
 
     def _built(self, inner: Step, around: Callable[[Layer], Callable[[Step], Step]]) -> Step:
+        retries = [layer.budget for layer in self._layers if isinstance(layer, Retry)]
+        budgets = [budget for budget in retries if budget is not None]
         for layer in reversed(_with_waits_outside(self._layers)):
-            inner = around(layer)(inner)
+            outer = around(layer.inside(budgets) if isinstance(layer, Hedge) else layer)(inner)
+            inner = marks.passed_on(inner, outer)
         return inner
 
 

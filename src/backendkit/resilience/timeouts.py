@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import CancelledError, Task
+from asyncio import CancelledError, Task, current_task, get_running_loop
 from concurrent import futures
-from contextvars import copy_context
+from contextvars import Token, copy_context
 from typing import Any
 
 from backendkit.core import checks, context
 from backendkit.core.checks import Duration
-from backendkit.core.clock import SECOND_US, Clock, SystemClock
+from backendkit.core.clock import SECOND_US, Clock, SystemClock, nanoseconds
 from backendkit.resilience import marks
-from backendkit.resilience.alarms import AlarmClocks
+from backendkit.resilience.alarms import Alarm, AlarmClocks
 from backendkit.resilience.errors import BulkheadFull, CallTimeout, NothingStarted
 from backendkit.resilience.layers import OpeningPolicy
 from backendkit.resilience.steps import Args, Function, Kwargs, Step
@@ -48,7 +47,7 @@ class Timeout(OpeningPolicy):
     ) -> None:
         self._after_us = checks.duration_us("after", after)
         self._pool = pool
-        self._clock: Clock = SystemClock() if clock is None else clock
+        self._now_ns = nanoseconds(SystemClock() if clock is None else clock)
         self._alarms = AlarmClocks()
 
     @property
@@ -60,33 +59,36 @@ class Timeout(OpeningPolicy):
         """Return the step for functions."""
         if self._pool is not None:
             return self._around_pooled(inner, self._pool)
-        now_us = self._clock.mono_us
+        now_ns, begin = self._now_ns, self._begin
 
         def timed(func: Function, args: Args, kwargs: Kwargs) -> Any:
-            moment = now_us() + self._given_us()
-            token = context.narrow(moment)
+            started = now_ns()
+            given_us, token = begin()
             try:
                 return inner(func, args, kwargs)
             finally:
                 context.widen(token)
-                now = now_us()
-                if now >= moment:
-                    marks.tell_late(now)
+                if now_ns() - started >= given_us * 1000:
+                    marks.tell_late()
 
         marks.mark_tardy(timed)
         return timed
 
     def around_async(self, inner: Step, /) -> Step:
         """Return the step for coroutine functions."""
-        now_us, alarms = self._clock.mono_us, self._alarms
+        alarms, now_ns, after_us = self._alarms, self._now_ns, self._after_us
 
         async def timed(func: Function, args: Args, kwargs: Kwargs) -> Any:
-            given_us = self._given_us()
-            loop = asyncio.get_running_loop()
-            clock = alarms.of(loop)
-            watch = _Watch(asyncio.current_task())
-            token = context.narrow(now_us() + given_us)
-            alarm = clock.set(loop, loop.time() + given_us / SECOND_US, watch.ring)
+            loop = get_running_loop()
+            watch = _Watch(current_task(loop))
+            now = now_ns() // 1000
+            moment, token = context.narrow(now + after_us)
+            if (given_us := moment - now) <= 0:
+                raise _refused(given_us, token)
+            known, clock = alarms.last
+            if known() is not loop:
+                clock = alarms.of(loop)
+            clock.set(loop, loop.time() + given_us / SECOND_US, watch)
             try:
                 return await inner(func, args, kwargs)
             except CancelledError:
@@ -94,16 +96,16 @@ class Timeout(OpeningPolicy):
                     raise CallTimeout(given_us) from None
                 raise
             finally:
-                clock.stop(alarm)
-                watch.end()
+                clock.stop(watch)
+                if watch.rang:
+                    watch.take_back()
                 context.widen(token)
 
         return timed
 
     def _around_pooled(self, inner: Step, pool: futures.Executor) -> Step:
         def timed(func: Function, args: Args, kwargs: Kwargs) -> Any:
-            given_us = self._given_us()
-            token = context.narrow(self._clock.mono_us() + given_us)
+            given_us, token = self._begin()
             try:
                 work = pool.submit(copy_context().run, inner, func, args, kwargs)
             finally:
@@ -112,46 +114,48 @@ class Timeout(OpeningPolicy):
 
         return timed
 
-    def _given_us(self) -> int:
-        deadline = context.deadline_us()
-        if deadline is None:
-            return self._after_us
-        left = deadline - self._clock.mono_us()
-        if left <= 0:
-            raise NothingStarted(f"the deadline was over {-left} us ago; nothing was started")
-        return min(left, self._after_us)
+    def _begin(self) -> tuple[int, Token[int | None]]:
+        """Return the time that a call has from now, and make its end the deadline."""
+        now = self._now_ns() // 1000
+        moment, token = context.narrow(now + self._after_us)
+        if moment <= now:
+            raise _refused(moment - now, token)
+        return moment - now, token
 
 
-class _Watch:
-    """Cancels a task when its time is over, and tells this cancellation from others, as `asyncio.timeout` does."""
+class _Watch(Alarm):
+    """Cancels a task when its time is over, and tells this cancellation from others, as `asyncio.timeout` does.
 
-    __slots__ = ("_cancelling", "_rang", "_task")
+    Attributes:
+        rang: whether there is a cancellation of ours to take back.
+    """
+
+    rang = False
 
     def __init__(self, task: Task[Any] | None) -> None:
         if task is None:
             raise RuntimeError("a timeout of a coroutine needs a task to run in")
-        self._task: Task[Any] | None = task
+        self._task = task
         self._cancelling = task.cancelling()
-        self._rang = False
 
     def ring(self) -> None:
         """The time is over."""
-        if self._task is not None:
-            self._rang = True
-            self._task.cancel()
+        self.rang = True
+        self._task.cancel()
+
+    def take_back(self) -> int:
+        """Take our cancellation back; returns how many others there are."""
+        self.rang = False
+        return self._task.uncancel()
 
     def is_own(self) -> bool:
         """Tell whether nobody else cancelled the task, and take the cancellation back."""
-        if not self._rang or self._task is None:
-            return False
-        self._rang = False
-        return self._task.uncancel() <= self._cancelling
+        return self.rang and self.take_back() <= self._cancelling
 
-    def end(self) -> None:
-        """Let go of the task; a cancellation that the call swallowed is taken back."""
-        if self._rang and self._task is not None:
-            self._task.uncancel()
-        self._task = None
+
+def _refused(left_us: int, token: Token[int | None]) -> NothingStarted:
+    context.widen(token)
+    return NothingStarted(f"the deadline was over {-left_us} us ago; nothing was started")
 
 
 def _awaited(work: futures.Future[Any], given_us: int) -> Any:
@@ -164,6 +168,6 @@ def _awaited(work: futures.Future[Any], given_us: int) -> Any:
     futures.wait([work], timeout=given_us / SECOND_US)
     if not work.done():
         if work.cancel():
-            raise BulkheadFull("pool", 0)
+            raise BulkheadFull("pool", None)
         raise CallTimeout(given_us, work)
     return work.result()

@@ -27,6 +27,14 @@ from backendkit.resilience.policy import DAY_US, PPM, Rules
 Mode: TypeAlias = Literal["closed", "open", "half-open", "forced-open", "disabled", "metrics-only"]
 
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+MOVES: Final[tuple[tuple[Mode, Mode, str], ...]] = (
+    ("closed", "open", "share of failed or slow calls reached"),
+    ("open", "half-open", "its time is over, at the next call"),
+    ("half-open", "open", "share reached, or lease over with trials out"),
+    ("half-open", "closed", "every trial told, or health is certain"),
+)
+"""From, to and why: all moves that no hand makes. By hand, each mode leads to each, itself included."""
+
 CLOSED, OPEN, HALF_OPEN, FORCED_OPEN, DISABLED, METRICS_ONLY = MODES
 
 
