@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from typing import Self
 
 from backendkit.kit import Kit
-from backendkit.passwords import OWASP, PasswordHasher
+from backendkit.passwords import OWASP, PasswordHasher, PasswordPolicy
+from backendkit.ratelimit import Limit
+from backendkit.tokens import ApiKeys, Grants, SecondFactor, Tokens
 from examples.accounts.domain.accounts import Accounts
 from examples.accounts.domain.door import Door
+from examples.accounts.domain.logins import Logins, Proofs
 from examples.accounts.domain.scoring import Scoring
 from examples.accounts.limits import Limits
 from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
+from examples.accounts.storage.factors import SqlApiKeys, SqlFactors
+from examples.accounts.upstream.mail import FileMail
 from examples.accounts.upstream.payments import HttpPayments
 from examples.accounts.upstream.scores import HttpScores
 
@@ -31,6 +36,10 @@ class Services:
         payments: the provider of payments.
         scoring: how users stand with it.
         limits: what is let through.
+        tokens: who is logged in.
+        logins: how they prove it.
+        keys: how machines do.
+        key_rows: where their keys are kept.
         door: where operators log in.
     """
 
@@ -41,6 +50,10 @@ class Services:
     payments: HttpPayments
     scoring: Scoring
     limits: Limits
+    tokens: Tokens
+    logins: Logins
+    keys: ApiKeys
+    key_rows: SqlApiKeys
     door: Door
 
     @classmethod
@@ -55,6 +68,21 @@ class Services:
         kit.health.add("database", storage.ping)
         accounts, scores = Accounts(storage), HttpScores(settings.scores_url)
         scoring = Scoring(accounts, scores)
+
+        def grants(subject: str) -> Grants | None:
+            return logins.grants(subject)
+
+        tokens = kit.tokens(loader=grants)
+        proofs = Proofs(
+            hasher=kit.passwords(),
+            policy=PasswordPolicy(),
+            tokens=tokens,
+            resets=kit.one_time("password-reset"),
+            factors=SecondFactor(SqlFactors(storage.engine), issuer="Accounts", clock=kit.clock),
+            attempts=kit.limiter(Limit("attempts", "10/minute"), name="attempts"),
+        )
+        logins = Logins(storage, accounts, proofs, FileMail(settings.mail_folder))
+        key_rows = SqlApiKeys(storage.engine)
         limits = Limits.of(kit)
         return cls(
             kit=kit,
@@ -63,6 +91,10 @@ class Services:
             scores=scores,
             payments=HttpPayments(settings.payments_url, kit),
             scoring=scoring,
+            tokens=tokens,
+            logins=logins,
+            keys=ApiKeys(key_rows, prefix="acc", clock=kit.clock),
+            key_rows=key_rows,
             limits=limits,
             door=Door(PasswordHasher(OWASP), settings.operators, limits.logins),
         )

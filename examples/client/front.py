@@ -21,7 +21,7 @@ class Request:
 
     Attributes:
         method: `GET`, `POST`, ...
-        path: with its query; `{name}` is filled in from what earlier scenes kept.
+        path: with its query; `{name}` is filled in from what earlier scenes kept, as in headers and in `json`.
         json: sent as a JSON body; None sends none.
         body: sent as it stands, as if it were JSON; for what no JSON encoder would write.
         headers: beside those that follow from the body.
@@ -94,15 +94,20 @@ class Front:
         why, so that the transcript goes on and tells it.
         """
         content = request.content
-        headers = dict(request.headers)
+        headers = {name: self._filled(value) for name, value in request.headers.items()}
         if content is not None:
             headers.setdefault("Content-Type", JSON)
-        path = _PLACE.sub(lambda place: self.kept.get(place[1], place[0]), request.path)
+        if request.json is not None and content is not None:
+            content = self._filled(content.decode()).encode()
+        path = self._filled(request.path)
         try:
             response = self.client.request(request.method, path, content=content, headers=headers)
         except httpx.TransportError as error:
             return Answer(NO_ANSWER, {}, f"{type(error).__name__}: {error}".encode(), path)
         return Answer(response.status_code, dict(response.headers.items()), response.content, path)
+
+    def _filled(self, text: str) -> str:
+        return _PLACE.sub(lambda place: self.kept.get(place[1], place[0]), text)
 
 
 _PLACE = re.compile(r"\{(\w+)\}")

@@ -81,6 +81,8 @@ def masked(answer: Answer) -> str:
     if answer.request_id:
         text = text.replace(answer.request_id, "<request id>")
         text = _URN.sub("<request id>", text)
+    for pattern, shown in _DRAWN:
+        text = pattern.sub(shown, text)
     return _DURATION.sub("<ms>", _MOMENT.sub("<time>", text))
 
 
@@ -105,6 +107,17 @@ def _settled(name: str, value: str, body: bytes) -> str:
     methods = {method.strip() for method in value.split(",")}
     return ", ".join(sorted(methods - {"HEAD", "OPTIONS"}))
 
+
+_DRAWN = (
+    (re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+"), "<token>"),
+    (re.compile(r'(?<=_at":)\d{10}'), "<time>"),
+    (re.compile(r'(?<="session_id":")[\w-]{24}|(?<="sessions":\[{"id":")[\w-]{24}'), "<session>"),
+    (re.compile(r"acc_\w{12}_\w{43}_\w{6}"), "<API key>"),
+    (re.compile(r'(?<="id":")\w{12}(?=")'), "<key id>"),
+    (re.compile(r"(?<=secret=)[A-Z2-7]+|(?<=\")(?:\w{4}-){3}\w{4}"), "<drawn>"),
+    (re.compile(r'(?<="agent":")[^"]*'), "<agent>"),
+)
+"""What is drawn anew each time: tokens, ids, seeds; always of the same length."""
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _DURATION = re.compile(r'(?<="durationMs":)[0-9.]+')

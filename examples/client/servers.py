@@ -11,11 +11,14 @@ import httpx
 
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
+from examples.client.keys import variables
 from examples.client.payments_service import PROVIDER, payments_service
 from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
 ANSWERED_WITHIN_S = 10.0
+MAILS = "mails"
+"""The folder, in a server's room, that its mails are written to."""
 
 PLANS = (
     Plan(
@@ -28,10 +31,10 @@ PLANS = (
     ),
     Plan(
         "flask",
-        "gunicorn, 2 workers",
+        "gunicorn, 8 threads",
         (
             *("-m", "gunicorn", "examples.accounts.fronts.flask_app:create_app()"),
-            *("--workers", "2", "--threads", "4", "--bind", "127.0.0.1:{port}"),
+            *("--threads", "8", "--bind", "127.0.0.1:{port}"),
             *("--config", "python:examples.accounts.fronts.gunicorn_conf"),
         ),
     ),
@@ -50,9 +53,11 @@ def running(
     """
     with ExitStack() as stack:
         payments = stack.enter_context(payments_service())
+        scores = stack.enter_context(scores_service())
         given = {
-            "ACCOUNTS_SCORES_URL": stack.enter_context(scores_service()),
+            "ACCOUNTS_SCORES_URL": scores,
             "ACCOUNTS_PAYMENTS_URL": payments,
+            **variables(),
             **settings,
         }
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
@@ -64,15 +69,26 @@ def running(
         for server in servers:
             client = stack.enter_context(_client(server.url))
             server.wait_until_ready(client)
-            fronts.append(Front(server.plan.name, client, server, {PROVIDER: payments}))
+            room = house / server.plan.name
+            kept = {
+                "mails": str(room / MAILS),
+                "database": _database(room),
+                PROVIDER: payments,
+            }
+            fronts.append(Front(server.plan.name, client, server, kept))
         yield fronts
 
 
 def _start(plan: Plan, port: int, room: Path, settings: Mapping[str, str]) -> Server:
     room.mkdir()
-    database = f"sqlite:///{room / 'accounts.sqlite3'}"
+    database = _database(room)
     migrate(database)
-    return Server.start(plan, port, room, {"ACCOUNTS_DATABASE_URL": database, **settings})
+    own = {"ACCOUNTS_DATABASE_URL": database, "ACCOUNTS_MAIL_FOLDER": str(room / MAILS)}
+    return Server.start(plan, port, room, {**own, **settings})
+
+
+def _database(room: Path) -> str:
+    return f"sqlite:///{room / 'accounts.sqlite3'}"
 
 
 def _client(url: str) -> httpx.Client:

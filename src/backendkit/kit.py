@@ -197,6 +197,7 @@ class Kit:
             ),
             "peppers": wanted.pepper_ring(),
             "legacy": wanted.schemes(),
+            "failure_time": wanted.failure_time,
             "workers": wanted.workers,
             "max_pending": wanted.max_pending,
             "queue_timeout": wanted.queue_timeout,

@@ -23,6 +23,7 @@ from backendkit.passwords import SERVER, PasswordHasher
 from backendkit.tokens import InvalidToken, KeyRing, Tokens, Verifier, jws
 from backendkit.tokens.encoding import decode
 from backendkit.tokens.secrets import SecretRing
+from tests.benchmarks import guards
 from tests.benchmarks.report import Row, write
 
 ISSUER, AUDIENCE = "https://id.example", "api"
@@ -37,7 +38,7 @@ takes for JSON, base64 and HMAC, without checking a single claim. Lower is bette
 def page() -> str:
     """Measure everything and write the page."""
     rows = [
-        *_symmetric(), *_asymmetric(), *_cached(), _junk(), _hashing(), *_flood(),
+        *_symmetric(), *_asymmetric(), *_cached(), _junk(), *guards.rows(), _hashing(), *_flood(),
     ]  # fmt: skip
     return write(
         "auth", "Passwords and tokens", TEXT, rows, ["PyJWT", "cryptography", "argon2-cffi"]

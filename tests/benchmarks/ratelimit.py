@@ -15,6 +15,8 @@ import redis
 from fastapi import FastAPI
 from flask import Flask
 
+from backendkit.core.clock import ManualClock
+from backendkit.core.store import StoreStats
 from backendkit.fastapi import AsgiLimits
 from backendkit.flask import WsgiLimits
 from backendkit.http import LimitRule
@@ -312,24 +314,37 @@ def _paused(single: Single) -> Iterator[Row]:
     limiter.store.close()
 
 
+KEYS = 1_000_000
+
+
 def _many_keys() -> Iterator[Row]:
-    store = MemoryStore(max_entries=1_000_000, max_bytes=1 << 30)
-    limiter = RateLimiter(store, Limit("a", 10, per=60))
     threads = threading.active_count()
-    waits: list[int] = []
     gc.disable()  # its stalls are the interpreter's, and in proportion to all that the process holds
-    for n in range(1_000_000):
-        begun = time.thread_time_ns()
-        limiter.hit(f"user:{n}")
-        waits.append(time.thread_time_ns() - begun)
+    first, _ = _fill()
+    second, stats = _fill()
     gc.enable()
-    stats = store.stats()
-    worst = max(waits) / 1e6
+    # Time is the test's own, so both runs do the same work at the same key: what stalls only one of them is the
+    # machine's doing, which stalls a loop that does nothing for as long.
+    worst = max(map(min, first, second)) / 1e6
     yield Row("a million keys, worst hit (CPU)", f"{worst:.2f} ms", "bound", "1 ms", worst, 1.0)
     mega = stats.bytes / 2**20
     yield Row("a million keys, accounted", f"{mega:.0f} MiB", "bound", "1024 MiB", mega / 1024, 1.0)
     started = max(0, threading.active_count() - threads)
     yield Row("a million keys, threads started", str(started), "bound", "0", float(started), 0.0)
+
+
+def _fill() -> tuple[list[int], StoreStats]:
+    """Hit once with each of many keys, 8 us apart; return what each hit took, in ns of CPU."""
+    clock = ManualClock()
+    store = MemoryStore(max_entries=KEYS, max_bytes=1 << 30, clock=clock)
+    limiter = RateLimiter(store, Limit("a", 10, per=60))
+    waits = [0] * KEYS
+    for n in range(KEYS):
+        clock.advance(8)
+        begun = time.thread_time_ns()
+        limiter.hit(f"user:{n}")
+        waits[n] = time.thread_time_ns() - begun
+    return waits, store.stats()
 
 
 def _hits(limiter: RateLimiter) -> Work:

@@ -63,7 +63,7 @@ moves = st.builds(
     st.integers(0, 4),
     st.integers(1, 30),
     st.integers(1, 3),
-    st.sampled_from([1, 400_000, 5_000_000]),
+    st.sampled_from([1, HALF, HALF, WINDOW, 5_000_000]),
     st.integers(0, 5),
 )
 histories = st.lists(moves, min_size=1, max_size=40)
@@ -204,3 +204,93 @@ def test_lua_decides_as_the_fold(
             replies.append(reply)
         for driver, reply in zip(drivers, replies, strict=True):
             assert reply == replies[0], (driver, move)
+
+
+def test_what_has_drained_is_not_given_back_again(driver: Driver) -> None:
+    """GCRA: of two units one has drained when both are given back; a later one stays counted."""
+    rules = BY_KIND["gcra"]
+    shape = (1, 3, WINDOW, 3)
+
+    def take(units: int) -> Reply:
+        args = (units, units, 1, 0, 0, *shape)
+        return driver.run(Operation(taking((rules,)), (driver.key("k"),), args, _same))
+
+    first = take(2)
+    driver.clock.step_wall(-(-WINDOW // 3))
+    assert take(1)[2] == 2
+    give = Operation(giving((rules,)), (driver.key("k"),), (0, *shape, first[6], 2), _same)
+    assert driver.run(give) == [2]
+    assert take(0)[2] == 1
+
+
+def _same(reply: Reply) -> Reply:
+    return reply
+
+
+BOX = (3, WINDOW, 2 * WINDOW, 5 * WINDOW)
+"""Three denials within a window block for two, at most for five."""
+NO_BOX = (0, 0, 0, 0)
+
+knocks = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 0, 1, HALF, WINDOW - 1, WINDOW, 2 * WINDOW, 5 * WINDOW, -HALF]),
+        st.sampled_from([1, 1, 1, 0, 3]),  # modes: take, look, note
+        st.sampled_from([1, 1, 2, 9]),
+    ),
+    min_size=5,
+    max_size=60,
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(history=knocks)
+def test_penalty_boxes_close_alike_in_both_spellings(
+    single: Driver, history: list[tuple[int, int, int]]
+) -> None:
+    """Beside a limit without a box, and with several limits in one script; waits and marks to the unit."""
+    single.begin_anew()
+    memory = MemoryStore(clock=single.clock)
+    kinds = (BY_KIND["log"], BY_KIND["fixed"])
+    shapes = (1, 1, WINDOW, 0, *BOX, 2, 2, WINDOW, 0, *NO_BOX, 1, 2, HALF, 0, *BOX)
+    tag = single.key("k")
+    keys = (tag, tag + b"2", tag + b"3", tag + b"box1", tag + b"box3")
+    for step, mode, cost in history:
+        single.clock.step_wall(step)
+        args = (cost, cost, mode, 0, 0, *shapes)
+        operation = Operation(taking(kinds, boxed=True), keys, args, _same)
+        assert single.run(operation) == memory.run(operation)
+
+
+def test_a_penalty_box_by_its_definition(single: Driver) -> None:
+    """The third denial within the time closes it, for twice as long each time, up to the longest; then all is forgiven."""
+    rules = BY_KIND["log"]
+    keys = (single.key("k"), single.key("k") + b"box")
+    clock = single.clock
+
+    def hit() -> tuple[int, int, int]:
+        args = (1, 1, 1, 0, 0, 1, 1, WINDOW, 0, *BOX)
+        reply = single.run(Operation(taking((rules,), boxed=True), keys, args, _same))
+        return int(reply[0]), int(reply[3]), int(reply[7])
+
+    def closes_for() -> int:
+        assert hit() == (1, 0, 0)
+        assert [hit()[2] for _ in range(2)] == [0, 0]
+        allowed, waits, mark = hit()
+        assert (allowed, mark) == (0, 2)
+        clock.step_wall(waits - 1)
+        assert hit() == (0, 1, 2)
+        clock.step_wall(1)
+        return waits
+
+    assert [closes_for() for _ in range(4)] == [2 * WINDOW, 4 * WINDOW, 5 * WINDOW, 5 * WINDOW]
+    clock.step_wall(5 * WINDOW)
+    assert closes_for() == 2 * WINDOW
+    clock.step_wall(5 * WINDOW)
+    assert hit()[0] == 1
+    assert [hit()[2], hit()[2]] == [0, 0]
+    clock.step_wall(WINDOW)  # the first denials are too long ago
+    assert hit()[0] == 1
+    assert [hit()[2], hit()[2]] == [0, 0]
+    assert hit()[2] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,16 @@ def test_a_right_page_runs(page: str, ran: int, tmp_path: Path) -> None:
 def test_the_page_of_settings_says_what_is_declared() -> None:
     """`python -m tests.docs.settings --write` brings it up to date."""
     assert settings.PAGE.read_text(encoding="utf-8") == settings.page()
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    """A test that is renamed, or goes, takes its line along."""
+    page = (ROOT / "docs" / "explanation" / "pitfalls.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:e2e/)?test_\w+)::(test_\w+)`", page)
+    assert len(named) > 40
+    for module, name in named:
+        folder = "" if module.startswith("e2e/") else "unit/web/"
+        source = (ROOT / "tests" / f"{folder}{module}.py").read_text(encoding="utf-8")
+        assert f"\ndef {name}(" in source, (module, name)
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    assert all("::" in line or line.startswith("| what goes wrong") for line in lines)

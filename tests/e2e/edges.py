@@ -54,6 +54,7 @@ async def slow(seconds: float) -> Any:
 @fastapi_app.get("/thread")
 def thread(seconds: float) -> Any:
     """Answer after a while, in a thread."""
+    log.info("begun")
     time.sleep(seconds)
     return {}
 
@@ -162,6 +163,7 @@ def flask_take() -> Any:
 @flask_app.get("/thread")
 def flask_slow() -> Any:
     """Answer after a while."""
+    log.info("begun")
     time.sleep(float(flask.request.args["seconds"]))
     return {}
 

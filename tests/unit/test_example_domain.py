@@ -10,6 +10,7 @@ import pytest
 
 from examples.accounts.domain.accounts import Accounts
 from examples.accounts.domain.errors import EmailTaken, UserNotFound
+from examples.accounts.domain.ports import Credential
 from examples.accounts.domain.user import (
     EmailAddress,
     NewUser,
@@ -47,11 +48,33 @@ class ListedUsers:
         return [row for row in self.rows if row.id > user_id][:limit]
 
 
+class ListedCredentials:
+    """The port `Credentials`, on a dict."""
+
+    def __init__(self, users: ListedUsers) -> None:
+        self._users = users
+        self.rows: dict[int, Credential] = {}
+
+    def of(self, email: str) -> Credential | None:
+        """Look through all."""
+        return next((self.rows.get(row.id) for row in self._users.rows if row.email == email), None)
+
+    def get(self, user_id: int) -> Credential | None:
+        """Look up."""
+        return self.rows.get(user_id)
+
+    def put(self, user_id: int, hashed: str) -> None:
+        """Keep the roles, and replace the hash."""
+        old = self.rows.get(user_id)
+        self.rows[user_id] = Credential(user_id, hashed, old.roles if old else ())
+
+
 class ListedUnit:
     """The port `UnitOfWork`, without transactions."""
 
     def __init__(self) -> None:
         self.users = ListedUsers()
+        self.credentials = ListedCredentials(self.users)
 
 
 class ListedStorage:

@@ -9,12 +9,14 @@ import pytest
 from openapi_spec_validator import validate
 
 from backendkit.kit import Kit
+from backendkit.settings import Settings
 from examples.accounts.composition import Services
 from examples.accounts.fronts import fastapi_app, flask_app
-from examples.accounts.settings import Settings
+from examples.accounts.settings import Settings as ServiceSettings
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front, Request
 from examples.client.in_process import asgi_front, wsgi_front
+from examples.client.keys import settings as token_settings
 from examples.client.match import difference
 from examples.client.payments_service import PROVIDER, payments_service
 from examples.client.play import perform
@@ -28,25 +30,34 @@ from examples.client.transcript import Transcript
 def fronts(tmp_path: Path) -> Iterator[list[Front]]:
     """Both fronts, each with a database of its own."""
     with scores_service() as scores, payments_service() as payments:
+        given = Settings(**token_settings())
         on_fastapi, on_flask = (
-            services(tmp_path / n, scores, payments) for n in ("fastapi", "flask")
+            services(tmp_path / n, scores, payments, given) for n in ("fastapi", "flask")
         )
         both = [
             asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
             wsgi_front("flask", flask_app.create_app(on_flask)),
         ]
         for front in both:
+            database = f"sqlite:///{tmp_path / front.name}"
+            front.kept.update(mails=str(tmp_path / f"{front.name}.mails"), database=database)
             front.kept[PROVIDER] = payments
         yield both
-        on_fastapi.close()
-        on_flask.close()
+        for parts in (on_fastapi, on_flask):
+            parts.close()
+            parts.kit.close()
 
 
-def services(file: Path, scores: str, payments: str) -> Services:
+def services(file: Path, scores: str, payments: str, given: Settings) -> Services:
     """The service on a new database in `file`."""
-    settings = Settings(database_url=f"sqlite:///{file}", scores_url=scores, payments_url=payments)
+    settings = ServiceSettings(
+        database_url=f"sqlite:///{file}",
+        scores_url=scores,
+        payments_url=payments,
+        mail_folder=f"{file}.mails",
+    )
     migrate(settings.database_url)
-    return Services.build(settings, Kit())
+    return Services.build(settings, Kit(given))
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)

@@ -15,8 +15,8 @@ from backendkit.core.errors import InvalidArgument, StoreClosed, StoreFull
 from backendkit.core.operation import DELETE, KEEP, Change, Operation, Reply, Script, State, Write
 from backendkit.core.outcome import Error
 from backendkit.stores import MemoryStore
-from backendkit.stores.memory import _CHUNK as CHUNK
 from backendkit.stores.memory import _ENTRY_BYTES
+from backendkit.stores.wheel import CHUNK
 from tests.ground.loops import in_fork, in_threads
 
 SECOND_US = 1_000_000
@@ -85,16 +85,19 @@ def audit(store: MemoryStore) -> None:
     """Count everything again, and compare with what the store believes."""
     entries = {key: entry for shard in store._shards for key, entry in shard.items()}
     listed = {
-        key: chunk for bucket in store._buckets.values() for chunk in bucket for key in chunk.keys
+        key: chunk
+        for bucket in store._wheel.buckets.values()
+        for chunk in bucket
+        for key in chunk.keys
     }
     assert store.stats().entries == len(entries)
     assert store.stats().bytes == sum(entry[2] for entry in entries.values())
     assert listed == {key: entry[3] for key, entry in entries.items()}
     assert all(entry[1] <= entry[3].due for entry in entries.values()), "nothing goes early"
-    for due, bucket in store._buckets.items():
+    for due, bucket in store._wheel.buckets.items():
         assert all(chunk.due == due and 0 < len(chunk.keys) <= CHUNK for chunk in bucket)
-    assert sorted(store._buckets) == sorted(store._due)
-    assert store._due[:1] == sorted(store._due)[:1]
+    assert sorted(store._wheel.buckets) == sorted(store._wheel.due)
+    assert store._wheel.due[:1] == sorted(store._wheel.due)[:1]
     assert set(store._evictable) <= set(entries)
     for key, (state, _, nbytes, _) in entries.items():
         assert nbytes == _ENTRY_BYTES + len(key) + WRITE.weigh(state)
@@ -393,7 +396,7 @@ def test_a_bucket_of_many_is_emptied_in_constant_time_each() -> None:
     store = MemoryStore(clock=clock)
     for number in range(1_000):
         store.run(put(b"%d" % number, ttl_us=SECOND_US))
-    ((chunk,),) = store._buckets.values()
+    ((chunk,),) = store._wheel.buckets.values()
     clock.advance(3 * SECOND_US)
     order = list(chunk.keys)
     store.run(put(b"x"))
@@ -405,7 +408,7 @@ def test_no_dictionary_grows_with_the_number_of_keys(clock: ManualClock) -> None
     store = MemoryStore(clock=clock)
     for number in range(100_000):
         store.run(put(b"%d" % number, ttl_us=60 * SECOND_US))
-    chunks = [chunk for bucket in store._buckets.values() for chunk in bucket]
+    chunks = [chunk for bucket in store._wheel.buckets.values() for chunk in bucket]
     assert max(len(chunk.keys) for chunk in chunks) <= CHUNK
     assert max(len(shard) for shard in store._shards) < 1_000
     assert len(chunks) < 110
@@ -422,7 +425,7 @@ def test_lives_of_every_length_need_few_buckets(clock: ManualClock) -> None:
         store.run(put(b"%d" % number, ttl_us=ttl_us))
         entry = store._shards[hash(b"%d" % number) & 255][b"%d" % number]
         assert 0 <= entry[3].due - entry[1] <= max(2**20, ttl_us / 32)
-    assert len(store._buckets) < 1_800
+    assert len(store._wheel.buckets) < 1_800
     audit(store)
 
 
@@ -433,12 +436,12 @@ def test_a_key_that_is_rewritten_for_a_day_leaves_no_buckets_behind(clock: Manua
     for _ in range(10_000):
         clock.advance(2 * SECOND_US)
         store.run(put(b"a", ttl_us=30 * DAY_US))
-    assert len(store._buckets) < 5
+    assert len(store._wheel.buckets) < 5
     clock.advance(40 * DAY_US)
     for number in range(2_000):
         store.run(put(b"%d" % (number % 2)))
     assert size_of(store, b"a", b"other", b"0", b"1") == [-1, -1, 1, 1]
-    assert len(store._buckets) == 1
+    assert len(store._wheel.buckets) == 1
     audit(store)
 
 
@@ -447,7 +450,7 @@ def test_a_chunk_that_most_have_left_is_laid_out_anew(clock: ManualClock) -> Non
     store = MemoryStore(clock=clock)
     for number in range(CHUNK):
         store.run(put(b"%d" % number, ttl_us=DAY_US))
-    ((chunk,),) = store._buckets.values()
+    ((chunk,),) = store._wheel.buckets.values()
     full = sys.getsizeof(chunk.keys)
     for number in range(1, CHUNK):
         store.run(put(b"%d" % number, ttl_us=9 * DAY_US))
@@ -462,7 +465,7 @@ def test_a_bucket_that_was_left_is_in_nobodys_way(clock: ManualClock) -> None:
     store.run(put(b"moved", ttl_us=SECOND_US))
     store.run(put(b"moved", ttl_us=DAY_US))
     store.run(put(b"gone", ttl_us=3 * SECOND_US))
-    assert len(store._buckets) == 3
+    assert len(store._wheel.buckets) == 3
     clock.advance(6 * SECOND_US)
     store.run(put(b"new"))
     assert store.stats().entries == 2

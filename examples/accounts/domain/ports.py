@@ -4,9 +4,10 @@ Of a storage: `examples.accounts.storage` answers with SQLAlchemy. Of another se
 """
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from examples.accounts.domain.user import NewUser, User
+from examples.accounts.domain.user import EmailAddress, NewUser, User
 
 
 class Users(Protocol):
@@ -29,12 +30,48 @@ class Users(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a user logs in with, and what they may do.
+
+    Attributes:
+        user_id: whose.
+        hashed: the stored hash of the password.
+        roles: names of roles.
+    """
+
+    user_id: int
+    hashed: str = field(repr=False)
+    roles: tuple[str, ...] = ()
+
+
+class Credentials(Protocol):
+    """Passwords and roles, by user. Who registered without a password has none."""
+
+    def of(self, email: str) -> Credential | None:
+        """Return what belongs to an address in its stored spelling, or None; any text may be asked for."""
+        ...
+
+    def get(self, user_id: int) -> Credential | None:
+        """Return what belongs to a user, or None."""
+        ...
+
+    def put(self, user_id: int, hashed: str) -> None:
+        """Store a hash; roles stay as they are, none for a user who had no password."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """The repositories, as one transaction sees them. Later features add theirs here."""
 
     @property
     def users(self) -> Users:
         """The users."""
+        ...
+
+    @property
+    def credentials(self) -> Credentials:
+        """What they log in with."""
         ...
 
 
@@ -69,4 +106,12 @@ class Scores(Protocol):
             UpstreamError: it has failed.
             UpstreamTimeout: it has not answered in time.
         """
+        ...
+
+
+class Mail(Protocol):
+    """Who delivers mail."""
+
+    def send(self, to: EmailAddress, text: str) -> None:
+        """Send a text, some time soon."""
         ...

@@ -7,8 +7,10 @@ from fastapi import FastAPI
 
 import backendkit.fastapi
 from backendkit.fastapi import AsgiLimits
+from backendkit.fastapi.sessions import jwks_router, session_router
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.fastapi_routes.door import door_router
 from examples.accounts.fronts.fastapi_routes.logins import logins_router
 from examples.accounts.fronts.fastapi_routes.payments import payments_router
 from examples.accounts.fronts.fastapi_routes.scores import scores_router
@@ -39,5 +41,8 @@ def create_app(services: Services | None = None) -> FastAPI:
     app.include_router(users_router(parts.accounts))
     app.include_router(payments_router(parts.payments))
     app.include_router(scores_router(parts.scoring))
-    app.include_router(logins_router(parts.door))
+    app.include_router(session_router(parts.tokens, parts.logins.authenticate))
+    app.include_router(jwks_router(parts.tokens.keys))
+    app.include_router(logins_router(parts))
+    app.include_router(door_router(parts.door))
     return app

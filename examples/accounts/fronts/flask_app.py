@@ -3,8 +3,10 @@
 from flask import Flask
 
 import backendkit.flask
+from backendkit.flask.sessions import jwks_blueprint, session_blueprint
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.flask_routes.door import door_blueprint
 from examples.accounts.fronts.flask_routes.logins import logins_blueprint
 from examples.accounts.fronts.flask_routes.payments import payments_blueprint
 from examples.accounts.fronts.flask_routes.scores import scores_blueprint
@@ -27,5 +29,8 @@ def create_app(services: Services | None = None) -> Flask:
     app.register_blueprint(users_blueprint(parts.accounts))
     app.register_blueprint(payments_blueprint(parts.payments))
     app.register_blueprint(scores_blueprint(parts.scoring))
-    app.register_blueprint(logins_blueprint(parts.door))
+    app.register_blueprint(session_blueprint(parts.tokens, parts.logins.authenticate))
+    app.register_blueprint(jwks_blueprint(parts.tokens.keys))
+    app.register_blueprint(logins_blueprint(parts))
+    app.register_blueprint(door_blueprint(parts.door))
     return app

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.orm import Session
 
+from examples.accounts.storage.credentials import SqlCredentials
 from examples.accounts.storage.users import INSERTS, SqlUsers
 
 BUSY_TIMEOUT_MS = 5_000
@@ -18,6 +19,7 @@ class SqlUnitOfWork:
 
     def __init__(self, session: Session) -> None:
         self.users = SqlUsers(session)
+        self.credentials = SqlCredentials(session)
 
 
 class SqlStorage:

@@ -2,7 +2,17 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, String, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    TypeDecorator,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from examples.accounts.domain.user import MAX_EMAIL, MAX_NAME
@@ -55,3 +65,43 @@ class UserRow(Base):
     email: Mapped[str] = mapped_column(String(MAX_EMAIL), unique=True)
     name: Mapped[str] = mapped_column(String(MAX_NAME))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class CredentialRow(Base):
+    """What a user logs in with."""
+
+    __tablename__ = "credentials"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    hashed: Mapped[str] = mapped_column(String(1024))
+    roles: Mapped[str] = mapped_column(String(200), default="")
+
+
+class ApiKeyRow(Base):
+    """One API key: of its secret there is only the digest. Times in microseconds since 1970."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[str] = mapped_column(String(32), index=True)
+    scopes: Mapped[str] = mapped_column(String(500))
+    name: Mapped[str] = mapped_column(String(100))
+    created_us: Mapped[int] = mapped_column(BigInteger)
+    expires_us: Mapped[int | None] = mapped_column(BigInteger)
+    used_us: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class FactorRow(Base):
+    """A user's second factor."""
+
+    __tablename__ = "factors"
+
+    user: Mapped[str] = mapped_column(String(32), primary_key=True)
+    seed: Mapped[bytes] = mapped_column(LargeBinary(256))
+    confirmed: Mapped[bool]
+    last_step: Mapped[int] = mapped_column(BigInteger)
+    attempts: Mapped[int]
+    paused_until_us: Mapped[int] = mapped_column(BigInteger)
+    recovery: Mapped[str] = mapped_column(String(1000))
+    version: Mapped[int]

@@ -3,13 +3,23 @@
 from collections.abc import Sequence
 
 from examples.client.scene import Section
-from examples.client.scenes import failures, leaving, limits, logins, payments, refusals, users
+from examples.client.scenes import (
+    door,
+    failures,
+    leaving,
+    limits,
+    logins,
+    payments,
+    refusals,
+    users,
+)
 
 SECTIONS: Sequence[Section] = (
     users.SECTION,
     refusals.SECTION,
     failures.SECTION,
     limits.SECTION,
+    door.SECTION,
     logins.SECTION,
     payments.SECTION,
     leaving.SECTION,

@@ -73,8 +73,8 @@ class Change(NamedTuple):
     reply: Reply
 
 
-Fold: TypeAlias = Callable[[Sequence[State], int, Sequence[Any]], Change]
-"""`(states, now_us, args) -> Change`. Pure: no clock, no I/O, no randomness.
+Fold: TypeAlias = Callable[[Sequence[State], int, Sequence[Any]], tuple[Sequence[Write], Reply]]
+"""`(states, now_us, args) -> Change`, or a plain pair of the same. Pure: no clock, no I/O, no randomness.
 
 `args` are the operation's own, so that a fold knows which are integers and which bytes.
 """

@@ -13,45 +13,26 @@ from http import HTTPStatus
 from itertools import islice
 from typing import cast
 
+from backendkit.errors import tree
 from backendkit.errors.texts import text_of
-from backendkit.errors.tree import (
-    AppError,
-    BadRequest,
-    ClientDisconnected,
-    Conflict,
-    Forbidden,
-    Gone,
-    HttpError,
-    Locked,
-    MethodNotAllowed,
-    NotAcceptable,
-    NotFound,
-    PayloadTooLarge,
-    PaymentRequired,
-    PreconditionFailed,
-    PreconditionRequired,
-    RateLimited,
-    RequestTimeout,
-    ServiceUnavailable,
-    Unauthorized,
-    Unimplemented,
-    Unprocessable,
-    UnsupportedMediaType,
-    UpstreamError,
-    UpstreamTimeout,
-)
+from backendkit.errors.tree import AppError, HttpError
 
 MOST_DETAILS = 100
 """Lines of `details` that one answer carries at the most, so that a large bad request gets no larger answer."""
 
 
+def is_redirect(status: object) -> bool:
+    """Return whether what a framework raised is an answer and no error: it has a status from 300 to 399."""
+    return isinstance(status, int) and 300 <= status < 400
+
+
 def from_status(
-    status: int, detail: object = None, headers: Mapping[str, str] | None = None
+    status: object, detail: object = None, headers: Mapping[str, str] | None = None
 ) -> AppError:
     """Return the error of the tree that stands for `status`.
 
     Args:
-        status: what the framework would have answered; outside 400..599 it counts as 500.
+        status: what the framework would have answered; what is no number in 400..599 counts as 500.
         detail: what the framework was told to say. A text becomes the message; a mapping or a list becomes
             `details`; None or a standard phrase leaves the class's own message.
         headers: to keep, like `Allow` or `WWW-Authenticate`.
@@ -60,7 +41,7 @@ def from_status(
     if error.status >= 500:
         error.reason = text_of(detail) if detail is not None else ""
     elif isinstance(detail, str):
-        if detail and detail not in phrases(status):
+        if detail and detail not in phrases(error.status):
             error.message = detail
     elif detail is not None:
         error.details = _details(detail)
@@ -88,39 +69,39 @@ NEWER_PHRASES: Mapping[int, tuple[str, ...]] = {
 _CLASSES: Mapping[int, type[AppError]] = {
     kind.status: kind
     for kind in (
-        AppError,
-        BadRequest,
-        ClientDisconnected,
-        Conflict,
-        Forbidden,
-        Gone,
-        Locked,
-        MethodNotAllowed,
-        NotAcceptable,
-        NotFound,
-        PayloadTooLarge,
-        PaymentRequired,
-        PreconditionFailed,
-        PreconditionRequired,
-        RateLimited,
-        RequestTimeout,
-        ServiceUnavailable,
-        Unauthorized,
-        Unimplemented,
-        Unprocessable,
-        UnsupportedMediaType,
-        UpstreamError,
-        UpstreamTimeout,
+        tree.AppError,
+        tree.BadRequest,
+        tree.ClientDisconnected,
+        tree.Conflict,
+        tree.Forbidden,
+        tree.Gone,
+        tree.Locked,
+        tree.MethodNotAllowed,
+        tree.NotAcceptable,
+        tree.NotFound,
+        tree.PayloadTooLarge,
+        tree.PaymentRequired,
+        tree.PreconditionFailed,
+        tree.PreconditionRequired,
+        tree.RateLimited,
+        tree.RequestTimeout,
+        tree.ServiceUnavailable,
+        tree.Unauthorized,
+        tree.Unimplemented,
+        tree.Unprocessable,
+        tree.UnsupportedMediaType,
+        tree.UpstreamError,
+        tree.UpstreamTimeout,
     )
 }
 
 
-def _bare(status: int, headers: Mapping[str, str] | None) -> AppError:
+def _bare(status: object, headers: Mapping[str, str] | None) -> AppError:
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        return AppError(headers=headers)
     kind = _CLASSES.get(status)
     if kind is not None:
         return kind(headers=headers)
-    if not 400 <= status <= 599:
-        return AppError(headers=headers)
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:

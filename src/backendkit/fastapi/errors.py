@@ -32,6 +32,7 @@ from backendkit.errors import (
     from_status,
     validation_error,
 )
+from backendkit.errors.foreign import is_redirect
 from backendkit.http.body import malformed
 from backendkit.http.messages import ROOT, accepted, allowed, encoded, place
 from backendkit.http.reporting import note, report
@@ -78,14 +79,14 @@ class Handlers:
         return {kind: handler for kind, handler in ours.items() if own.get(kind) in _DEFAULTS}
 
     async def tell_http(self, conn: HTTPConnection, exc: HTTPException) -> Response:
-        """Answer a framework's error; one below 400 is no error, and left to the framework."""
+        """Answer a framework's error; a redirect is none, and left to the framework."""
         if (
             conn.scope["type"] == "websocket"
         ):  # connections are Mappings, of which `isinstance` is slow
             raise exc
         if exc.status_code == 405 and isinstance(conn, Request):
             return await self._other_method(conn, exc)
-        if exc.status_code < 400:
+        if is_redirect(exc.status_code):
             return await http_exception_handler(conn, exc)  # type: ignore[arg-type]  # it looks only at `exc`
         return await self.tell(conn, exc)
 

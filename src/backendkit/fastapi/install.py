@@ -114,12 +114,12 @@ def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], A
     }
     ours = Handlers(kit.errors, answers=unhandled == "answer")
 
-    def catch_all(inner: ASGIApp) -> ASGIApp:
+    def catch_all(app: ASGIApp) -> ASGIApp:  # older versions of Starlette pass it by this name
         # Innermost, hence handed Starlette's own layer, which takes a handler for all exceptions only this way: one in
         # `exception_handlers` it moves outside of all middleware, and raises what that has answered.
-        if isinstance(inner, ExceptionMiddleware) and unhandled != "leave":
-            inner.add_exception_handler(Exception, ours.tell)
-        return inner
+        if isinstance(app, ExceptionMiddleware) and unhandled != "leave":
+            app.add_exception_handler(Exception, ours.tell)
+        return app
 
     try:
         app.exception_handlers = dict[Any, Any]({**handlers, **ours.beside(handlers)})
@@ -180,7 +180,8 @@ def _closing(lifespan: Any, kit: Kit) -> Any:
     async def closing(app: Any) -> AsyncGenerator[Any]:
         chains = rules_of(app, app.middleware_stack)
         workers = max(kit.settings.ratelimit.nodes, web_concurrency())
-        await asyncio.to_thread(check_chains, chains, workers=workers)
+        if any(chains):
+            await asyncio.to_thread(check_chains, chains, workers=workers)  # it may ask Redis
         undo = drain_on_sigterm(kit.health, pause=kit.settings.http.drain)
         try:
             async with lifespan(app) as state:

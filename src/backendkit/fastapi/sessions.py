@@ -9,7 +9,6 @@ in Starlette's threads. The loader of `tokens`, which a refresh calls, must be o
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,8 +22,8 @@ from backendkit.core.flow import step
 from backendkit.errors import PayloadTooLarge
 from backendkit.fastapi.tokens import SCHEME
 from backendkit.http.client import ClientAddress
-from backendkit.http.jwks import MEDIA_TYPE, PATH, JwksPage
-from backendkit.http.login import Authenticate, LoginRefused
+from backendkit.http.jwks import PATH, JwksPage
+from backendkit.http.login import Authenticate, LoginRefused, awaits
 from backendkit.http.messages import encoded
 from backendkit.http.openapi import raises
 from backendkit.http.sessions import (
@@ -65,14 +64,12 @@ def session_router(
         InvalidArgument: the prefix is not the cookies'.
     """
     flows = SessionFlows(tokens, cookies=cookies, address=address, prefix=prefix)
-    awaits = inspect.iscoroutinefunction(authenticate) or inspect.iscoroutinefunction(
-        getattr(authenticate, "__call__", None)  # noqa: B004 - an object with an `async def __call__`
-    )
-    world = World(tokens.aio if awaits else tokens, authenticate)
+    on_loop = awaits(authenticate)
+    world = World(tokens.aio if on_loop else tokens, authenticate)
     router = APIRouter(prefix=flows.prefix, tags=["sessions"])
     for route in ROUTES:
         before = [Depends(one) for one in login] if route.name == "login" else []
-        _add(router, route, flows, world, before=before, awaits=awaits)
+        _add(router, route, flows, world, before=before, on_loop=on_loop)
     return router
 
 
@@ -81,7 +78,13 @@ def jwks_router(keys: KeyRing, *, path: str = PATH, max_age: int = 3_600) -> API
     page = JwksPage(keys, max_age=max_age)
     router = APIRouter(tags=["keys"])
 
-    @router.get(path, responses={200: {"content": {MEDIA_TYPE: {}}}, 304: {"description": "Kept"}})
+    @router.get(
+        path,
+        responses={
+            200: {"content": {"application/jwk-set+json": {}}},
+            304: {"description": "Kept"},
+        },
+    )
     async def jwks(request: Request) -> Response:
         """Return the public keys."""
         return _response(page.answer(AsgiVisit(request.scope).lines("if-none-match")))
@@ -101,13 +104,13 @@ class _Documented(SecurityBase):
 
 
 def _add(
-    router: APIRouter, route: Route, flows: SessionFlows, world: World, *, before: list[Any], awaits: bool
+    router: APIRouter, route: Route, flows: SessionFlows, world: World, *, before: list[Any], on_loop: bool
 ) -> None:  # fmt: skip
     async def endpoint(request: Request) -> Response:
         session_id: str = request.path_params.get("session_id", "")
         call = Call(AsgiVisit(request.scope), await _body(request), session_id)
         flow: Any = route.flow(flows, world, call)
-        answer: Answer = await flow if awaits else await run_in_threadpool(step, flow)
+        answer: Answer = await flow if on_loop else await run_in_threadpool(step, flow)
         return _response(answer)
 
     schema = None if route.body is None else route.body.model_json_schema()

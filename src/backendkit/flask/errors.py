@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from backendkit.core import context
 from backendkit.core.errors import AppError
 from backendkit.errors import Errors, MalformedBody, from_status
+from backendkit.errors.foreign import is_redirect
 from backendkit.http.reporting import note, report, report_beside_span
 from backendkit.http.wsgi import place
 
@@ -48,13 +49,14 @@ class Handlers:
 
     def tell_http(self, exc: HTTPException) -> ResponseReturnValue:
         """Answer what Flask or `abort` raised; a redirect, or a response passed to `abort`, goes out as it is."""
-        if exc.response is not None or (exc.code or 0) < 400:
+        if exc.response is not None or is_redirect(exc.code):
             return exc  # a WSGI application, which Flask takes
-        if not isinstance(exc, InternalServerError):
-            return self._response(exc)
-        if exc.original_exception is None:  # `abort(500)`: nobody else logs it
+        if isinstance(exc, InternalServerError) and exc.original_exception is not None:
+            return self._response(exc.original_exception)  # which Flask has had logged
+        answer = self._response(exc)
+        if answer.status_code == 500:  # `abort(500)`, or a status that is none: nobody else logs it
             report(exc, place(request.environ))
-        return self._response(exc.original_exception or exc)
+        return answer
 
     def tell(self, exc: Exception) -> ResponseReturnValue:
         """Answer what has a name; raise the rest, so that Flask signals `got_request_exception` and comes back."""

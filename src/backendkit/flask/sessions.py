@@ -6,7 +6,6 @@ app.register_blueprint(jwks_blueprint(tokens.keys))                    # GET /.w
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from backendkit.core.flow import step
 from backendkit.errors import PayloadTooLarge
 from backendkit.http.client import ClientAddress
 from backendkit.http.jwks import PATH, JwksPage
-from backendkit.http.login import Authenticate
+from backendkit.http.login import Authenticate, awaits
 from backendkit.http.sessions import (
     LARGEST_BODY,
     ROUTES,
@@ -56,7 +55,7 @@ def session_blueprint(
     Raises:
         InvalidArgument: `authenticate` is an `async def`, or the prefix is not the cookies'.
     """
-    if inspect.iscoroutinefunction(authenticate):
+    if awaits(authenticate):
         raise InvalidArgument("authenticate", "must be a def behind Flask", authenticate)
     flows = SessionFlows(tokens, cookies=cookies, address=address, prefix=prefix)
     world = World(tokens, authenticate)

@@ -195,8 +195,7 @@ class Exchange:
         headers.append((key, request.id.encode()))
         headers += ours
         if request.aftermath is not None:
-            for more in request.aftermath.on_start:
-                headers += more(status)
+            headers += request.aftermath.added(status)
         return self._send({**start, "headers": headers})
 
 

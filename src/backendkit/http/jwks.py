@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from hashlib import sha256
 
-from backendkit.core import checks
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.errors import InvalidArgument
 from backendkit.http.sessions import Answer
-from backendkit.tokens import KeyRing
-from backendkit.tokens.ring import PUBLISH_AHEAD_S, Snapshot
+from backendkit.tokens import KeyDocument, KeyRing
+from backendkit.tokens.ring import Snapshot, checked_max_age
 
 PATH = "/.well-known/jwks.json"
 """Where clients look for it by habit; there is no RFC for the name, only for the prefix (RFC 8615)."""
@@ -34,16 +31,15 @@ class JwksPage:
         InvalidArgument: the ring is symmetric, and has nothing to publish.
     """
 
-    __slots__ = ("_clock", "_headers", "_keys", "_made")
+    __slots__ = ("_clock", "_keys", "_made", "_max_age")
 
     def __init__(self, keys: KeyRing, *, max_age: int = 3_600, clock: Clock | None = None) -> None:
         if keys.snapshot.symmetric:
             raise InvalidArgument("keys", "must be asymmetric: secrets are not published", keys)
-        checks.whole("max_age", max_age, most=PUBLISH_AHEAD_S)
+        self._max_age = checked_max_age(max_age)
         self._keys = keys
         self._clock: Clock = clock or SystemClock()
-        self._headers = [("Cache-Control", f"public, max-age={max_age}")]
-        self._made: tuple[Snapshot, tuple[str, ...], str, bytes] | None = None
+        self._made: tuple[Snapshot, tuple[str, ...], KeyDocument] | None = None
 
     def answer(self, if_none_match: Sequence[str] = ()) -> Answer:
         """Return the page; 304 without it for a client that has it already.
@@ -51,14 +47,14 @@ class JwksPage:
         Args:
             if_none_match: the values of all headers of that name.
         """
-        etag, body = self._page()
-        headers = [("ETag", etag), *self._headers]
-        if _matches(if_none_match, etag):
+        page = self._page()
+        headers = [("ETag", page.etag), ("Cache-Control", page.cache_control)]
+        if _matches(if_none_match, page.etag):
             return Answer(304, headers)
-        return Answer(200, [("Content-Type", MEDIA_TYPE), *headers], body)
+        return Answer(200, [("Content-Type", page.media_type), *headers], page.body)
 
-    def _page(self) -> tuple[str, bytes]:
-        """Return tag and body, made anew where the ring was reloaded, or a key has ended."""
+    def _page(self) -> KeyDocument:
+        """Return the document, made anew where the ring was reloaded, or a key has ended."""
         snapshot, now = self._keys.snapshot, self._clock.wall_us()
         alive = tuple(
             kid
@@ -67,10 +63,9 @@ class JwksPage:
         )
         made = self._made
         if made is None or made[0] is not snapshot or made[1] != alive:
-            document = {"keys": [snapshot.by_kid[kid].jwk() for kid in alive]}
-            body = json.dumps(document, separators=(",", ":")).encode()
-            made = self._made = (snapshot, alive, f'"{sha256(body).hexdigest()[:32]}"', body)
-        return made[2], made[3]
+            document = self._keys.document(now, max_age=self._max_age)
+            made = self._made = (snapshot, alive, document)
+        return made[2]
 
 
 def _matches(lines: Sequence[str], etag: str) -> bool:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from backendkit.core.clock import SECOND_US
@@ -31,7 +32,7 @@ def headers_of(decision: Decision, style: HeaderStyle) -> Headers:
         ]
     views = decision.views
     return [
-        ("RateLimit-Policy", ", ".join([_policy(view.limit) for view in views])),
+        ("RateLimit-Policy", ", ".join([_policy_of(view.limit) for view in views])),
         (
             "RateLimit",
             ", ".join(
@@ -50,13 +51,20 @@ def retry_after(decision: Decision) -> int | None:
     return max(1, math.ceil(max([wait, *later])))
 
 
+@lru_cache(1024)
 def text(name: str) -> str:
     """Return an RFC 9651 String."""
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def _policy(limit: Limit) -> str:
-    seconds = -(-limit.window_us // SECOND_US)
-    unit = ';qu="concurrent-requests"' if isinstance(limit.algorithm, Concurrency) else ""
-    return f"{text(limit.name)};q={limit.quota}{unit};w={seconds}"
+def _policy_of(limit: Limit) -> str:
+    seats = isinstance(limit.algorithm, Concurrency)
+    return _policy(limit.name, limit.quota, limit.window_us, seats=seats)
+
+
+@lru_cache(1024)
+def _policy(name: str, quota: int, window_us: int, *, seats: bool) -> str:
+    seconds = -(-window_us // SECOND_US)
+    unit = ';qu="concurrent-requests"' if seats else ""
+    return f"{text(name)};q={quota}{unit};w={seconds}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -61,6 +62,12 @@ Authenticate: TypeAlias = Callable[[Login], "Identity | Awaitable[Identity | Non
 
 May raise: `SecondFactorRequired`, `RateLimited`, errors of the application's own.
 """
+
+
+def awaits(authenticate: Authenticate) -> bool:
+    """Tell whether a function, or an object that is called like one, is an `async def`."""
+    called = getattr(authenticate, "__call__", None)  # noqa: B004 - of an object, its own
+    return inspect.iscoroutinefunction(authenticate) or inspect.iscoroutinefunction(called)
 
 
 class LoginBody(BaseModel):

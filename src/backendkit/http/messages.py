@@ -36,6 +36,10 @@ class Aftermath:
         self.on_start: list[Callable[[int], list[tuple[bytes, bytes]]]] = []
         self.on_end: list[Callable[[], Awaitable[object]]] = []
 
+    def added(self, status: int) -> list[tuple[bytes, bytes]]:
+        """Return the headers to add to a response of this status."""
+        return [pair for more in self.on_start for pair in more(status)]
+
 
 async def ended(request: Request, report: Callable[[Exception, str], object], scope: Scope) -> None:
     """Do what is to be done after a request's response. What fails is reported, and the rest is done all the same."""
@@ -90,6 +94,8 @@ _USUAL = {
     "Content-Type": b"content-type",
     "Content-Length": b"content-length",
     "Vary": b"vary",
+    "RateLimit": b"ratelimit",
+    "RateLimit-Policy": b"ratelimit-policy",
 }
 
 _USUAL_PAIRS = {

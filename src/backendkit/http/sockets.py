@@ -114,8 +114,7 @@ class Socket:
         headers = [pair for pair in accept.get("headers", ()) if pair[0].lower() != key]
         headers.append((key, self._request.id.encode()))
         if self._request.aftermath is not None:
-            for more in self._request.aftermath.on_start:
-                headers += more(101)
+            headers += self._request.aftermath.added(101)
         return headers
 
     def _completed(self, start: Message) -> list[tuple[bytes, bytes]]:

@@ -19,6 +19,7 @@ from backendkit.core.errors import InvalidArgument
 from backendkit.tokens import (
     CsrfRefused,
     InvalidToken,
+    Key,
     NotAuthenticated,
     Principal,
     SecretRing,
@@ -30,9 +31,15 @@ from backendkit.tokens.encoding import encode
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110 section 9.2.1."""
 
+SOCKET = "WEBSOCKET"
+"""What stands for a method where somebody opens a websocket."""
+
 CSRF_HEADER = "X-CSRF-Token"
 
 LONGEST_CSRF = 128
+
+LARGEST_COOKIE = 4_096
+"""Characters of name and value; browsers drop what is longer, and say nothing (RFC 6265bis section 5.6)."""
 
 
 class Incoming(Protocol):
@@ -125,6 +132,9 @@ class CookiePolicy:
         ]
 
     def _line(self, name: str, value: str, age: int, path: str, *, script: bool = False) -> str:
+        if len(name) + len(value) > LARGEST_COOKIE:
+            fix = "give tokens fewer claims, or hand them out in bodies."
+            raise InvalidArgument("claims", "make a cookie that browsers drop", len(value), fix)
         parts = [f"{name}={value}", f"Max-Age={age}", f"Path={path}", f"SameSite={self.same_site}"]
         parts += [] if self.insecure else ["Secure"]
         parts += [] if script else ["HttpOnly"]
@@ -179,13 +189,13 @@ def csrf_token(secret: SecretRing, session_id: str) -> str:
     """Return a new CSRF token of a session: a nonce, and its signature with the session."""
     key = secret.active("csrf")
     nonce = secrets.token_urlsafe(16)
-    return f"{nonce}.{_signature(secret, key.kid, session_id, nonce)}"
+    return f"{nonce}.{_signature(key, session_id, nonce)}"
 
 
 def renewed_csrf(secret: SecretRing, session_id: str, token: str) -> str:
     """Return a checked CSRF token for longer: the same, for another tab may have read it, unless its secret is old."""
     nonce, _, signature = token.partition(".")
-    if hmac.compare_digest(_signature(secret, secret.active_id, session_id, nonce), signature):
+    if hmac.compare_digest(_signature(secret.active("csrf"), session_id, nonce), signature):
         return token
     return csrf_token(secret, session_id)
 
@@ -203,10 +213,8 @@ def check_csrf(
     if not hmac.compare_digest(header.encode(), in_cookie.encode()):
         raise CsrfRefused("double submit")
     nonce, _, signature = header.partition(".")
-    for kid in secret.ids:
-        if hmac.compare_digest(
-            _signature(secret, kid, session_id, nonce).encode(), signature.encode()
-        ):
+    for key in secret.keys("csrf").keys:
+        if hmac.compare_digest(_signature(key, session_id, nonce).encode(), signature.encode()):
             return
     raise CsrfRefused("signature")
 
@@ -233,12 +241,15 @@ def protect(
 ) -> None:  # fmt: skip
     """Check all that a request needs beside its cookie; nothing where a bearer token came, or nothing changes.
 
+    A websocket has its origin checked alone: no page can add a header to one.
+
     Raises:
         CsrfRefused: 403.
     """
     if found.by_cookie and visit.method not in SAFE_METHODS:
         check_origin(visit, policy)
-        double_submit(visit, session_id, policy, secret)
+        if visit.method != SOCKET:
+            double_submit(visit, session_id, policy, secret)
 
 
 def double_submit(
@@ -304,8 +315,5 @@ class Gate:
         return principal
 
 
-def _signature(secret: SecretRing, kid: str, session_id: str, nonce: str) -> str:
-    key = secret.keys("csrf").get(kid)
-    if key is None:
-        raise CsrfRefused("secret")
+def _signature(key: Key, session_id: str, nonce: str) -> str:
     return encode(key.sign(f"{session_id}.{nonce}".encode("utf-8", "surrogatepass"))).decode()

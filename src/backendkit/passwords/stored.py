@@ -96,6 +96,6 @@ def number(
         Refused: it is beyond them.
     """
     digits = found[group]
-    if len(digits) > 12 or not least <= int(digits) <= most:
+    if not least <= int(digits) <= most:  # few enough digits: the row is capped
         raise Refused(scheme, "cost")
     return int(digits)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from backendkit.core.operation import DELETE, KEEP, Change, Item, Script, State, Write
 from backendkit.ratelimit import box as penalty
@@ -160,6 +160,10 @@ def key_time(kept: Kept, now: int) -> tuple[int, int]:
     return t, kept.offset
 
 
+_Pair: TypeAlias = tuple[Sequence[Write], list[Item]]
+"""What a fold returns."""
+
+
 class _Seen:
     """One limit as a script has found it, and what becomes of it."""
 
@@ -272,7 +276,7 @@ class _Take:
         self._kinds = kinds
         self._width = width
 
-    def __call__(self, states: Sequence[State], now: int, args: Sequence[Any]) -> Change:
+    def __call__(self, states: Sequence[State], now: int, args: Sequence[Any]) -> _Pair:
         if len(args) == HEAD + PLAIN:
             change = self._plain(states[0], now, args)
             if change is not None:
@@ -292,10 +296,14 @@ class _Take:
         writes += [s.box.write for s in seen if s.box is not None]
         return Change(writes, reply)
 
-    def _plain(self, kept: Kept | None, now: int, args: Sequence[Any]) -> Change | None:
+    def _plain(self, kept: Kept | None, now: int, args: Sequence[Any]) -> _Pair | None:
         """Decide where there is one limit and nothing out of the ordinary, at a third of the general cost."""
         least, most, mode, token, _, kind, cap, window, extra = args
-        if kept is None or mode != TAKE or kept.held:
+        if mode != TAKE:
+            return None
+        if kept is None:
+            kept = Kept()
+        elif kept.held:
             return None
         t = now + kept.offset
         if t < kept.last:
@@ -313,7 +321,7 @@ class _Take:
         used += units
         reset, more = rules.after(kept, t, window, extra, used)
         write = kept, rules.life(kept, window, extra)
-        return Change((write,), [1, units, used, 0, reset, more, receipt, 0])
+        return (write,), [1, units, used, 0, reset, more, receipt, 0]  # a `Change` costs 0.2 us
 
     def _see(self, states: Sequence[State], now: int, args: Sequence[Any]) -> list[_Seen]:
         token, width = args[3], self._width
@@ -330,13 +338,13 @@ class _Take:
         return seen
 
 
-def _plain_denial(rules: type[Rules], kept: Kept, t: int, used: int, args: Sequence[Any]) -> Change:
+def _plain_denial(rules: type[Rules], kept: Kept, t: int, used: int, args: Sequence[Any]) -> _Pair:
     """Say what `reply` of a `_Seen` says of a denial, where there is neither a box nor a hold."""
     least, _, _, _, _, _, cap, window, extra = args
     retry = -1 if least > cap else rules.wait(kept, t, window, extra, used + least - cap)
     reset = rules.wait(kept, t, window, extra, used)
     more = rules.wait(kept, t, window, extra, used - min(used, cap) + 1)
-    return Change((), [0, 0, used, retry, reset, more, 0, 0])
+    return (), [0, 0, used, retry, reset, more, 0, 0]
 
 
 def _refuse(seen: list[_Seen], least: int) -> None:

@@ -103,6 +103,7 @@ class Limit:
     Attributes:
         amount: units.
         window_us: microseconds.
+        quota: how many units can be admitted at once: the amount, or the burst of `GCRA`.
 
     Raises:
         InvalidArgument: a `ValueError` that names argument, rule and value.
@@ -117,6 +118,7 @@ class Limit:
     penalty: Penalty | None = field(default=None, kw_only=True)
     amount: int = field(init=False, repr=False)
     window_us: int = field(init=False, repr=False)
+    quota: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         checks.name("name", self.name)
@@ -131,20 +133,14 @@ class Limit:
         if not _is_algorithm(self.algorithm):
             rule = "must be an algorithm object, like SlidingLog()"
             raise InvalidArgument("algorithm", rule, self.algorithm)
+        burst = self.algorithm.burst if isinstance(self.algorithm, GCRA) else None
+        object.__setattr__(self, "quota", amount if burst is None else burst)
         self._check_fit()
 
     @property
     def window(self) -> float:
         """The window in seconds."""
         return self.window_us / SECOND_US
-
-    @property
-    def quota(self) -> int:
-        """How many units can be admitted at once: the amount, or the burst of `GCRA`."""
-        algorithm = self.algorithm
-        if isinstance(algorithm, GCRA) and algorithm.burst is not None:
-            return algorithm.burst
-        return self.amount
 
     @property
     def extra(self) -> int:

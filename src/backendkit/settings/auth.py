@@ -182,6 +182,13 @@ class PasswordSettings(Group):
         pattern=r"^[a-z0-9_ ]{0,200}$",
         description="Schemes of rows that are not upgraded yet, parted by spaces, like `bcrypt pbkdf2_sha256`.",
     )
+    failure_time: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=60,
+        description="Seconds, 0.001..60, after which every failed attempt is answered; none: measured, as long as the "
+        "dearest scheme takes.",
+    )
     workers: int | None = Field(
         default=None, ge=1, le=1_024, description="Threads that hash, 1..1024; none: one a core."
     )

@@ -1,15 +1,12 @@
 """State in this process: folds run under one lock, bounded in entries and in approximate bytes.
 
-No thread and no timer. Entries lie in buckets by the time they expire, as in a timer wheel, so that what has expired
+No thread and no timer. Keys are listed by the time they expire (see `stores.wheel`), so that what has expired
 is found without a search: every write removes a few, and a full store removes as many as it needs. Expired first,
 then, oldest first, only what its script marked evictable; else `StoreFull`, for forgetting a revocation or a limit
 is not an eviction.
 
-A bucket is as wide as a 32nd of the time to live or less, a second at least: what lives for weeks needs no bucket for
-each second of them, there are never more than some thousand buckets, and a key that is written all the time moves
-from one to another a few dozen times in its life. Nothing here is a dictionary that grows with the number of keys,
-because growing past a million entries stalls the caller for tens of milliseconds: entries are spread over many
-small ones, and buckets are cut into chunks.
+Nothing here is a dictionary that grows with the number of keys, because growing past a million entries stalls the
+caller for tens of milliseconds: entries are spread over many small ones, and so is the wheel that knows when they expire.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from copy import deepcopy
-from heapq import heappop, heappush
 from typing import Any, TypeAlias, TypeVar
 
 from backendkit.core import checks
@@ -28,6 +24,7 @@ from backendkit.core.fork import hold_during_fork
 from backendkit.core.operation import DELETE, Operation, Reply, Script, State, Write
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import StoreStats
+from backendkit.stores.wheel import Chunk, Wheel
 
 R = TypeVar("R")
 
@@ -53,10 +50,8 @@ class MemoryStore:
     __slots__ = (
         "__weakref__",
         "_aio",
-        "_buckets",
         "_bytes",
         "_closed",
-        "_due",
         "_entries",
         "_evictable",
         "_evicted",
@@ -67,6 +62,7 @@ class MemoryStore:
         "_operations",
         "_shards",
         "_wall_us",
+        "_wheel",
         "clock",
     )
 
@@ -84,8 +80,7 @@ class MemoryStore:
         self._wall_us = self.clock.wall_us
         self._lock = threading.Lock()
         self._shards: tuple[dict[bytes, _Entry], ...] = tuple({} for _ in range(_SHARDS))
-        self._buckets: dict[int, list[_Chunk]] = {}  # by when all in it has expired
-        self._due: list[int] = []  # a heap of the same times
+        self._wheel = Wheel()
         self._evictable: OrderedDict[bytes, None] = OrderedDict()
         self._entries = self._bytes = self._evicted = self._operations = 0
         self._closed = False
@@ -138,8 +133,7 @@ class MemoryStore:
             self._closed = True
             for shard in self._shards:
                 shard.clear()
-            self._buckets.clear()
-            self._due.clear()
+            self._wheel.clear()
             self._evictable.clear()
             self._entries = self._bytes = 0
 
@@ -160,19 +154,18 @@ class MemoryStore:
 
     def _run_one(self, operation: Operation[Any], now: int) -> Reply:
         """Run an operation on one key: the case that nearly all are, at half the time of the general one."""
+        if self._entries >= self._max_entries or self._bytes >= self._max_bytes:
+            return self._run_several(operation, now)
         key = operation.keys[0]
         shard = self._shards[hash(key) & _MASK]
         old = shard.get(key)
-        if old is None or self._entries >= self._max_entries or self._bytes >= self._max_bytes:
-            return self._run_several(operation, now)
         script = operation.script
-        writes, reply = script.fold(
-            (old[0] if old[1] > now else None,), self._wall_us(), operation.args
-        )
+        state = old[0] if old is not None and old[1] > now else None
+        writes, reply = script.fold((state,), self._wall_us(), operation.args)
         if not writes:
             return reply
         write = writes[0]
-        if type(write) is tuple:
+        if type(write) is tuple and old is not None:
             state, ttl_us = write
             expires = now + ttl_us
             if old[1] <= expires <= old[3].due:
@@ -215,7 +208,7 @@ class MemoryStore:
         self, keys: tuple[bytes, ...], writes: Sequence[Write], script: Script, now: int
     ) -> None:
         """Make the writes true: all of them, or none and raise."""
-        if self._due and self._due[0] <= now:
+        if self._wheel.is_due(now):
             self._expire(now, _SWEPT)
         puts = [
             (key, write[0], write[1], _ENTRY_BYTES + len(key) + script.weigh(write[0]))
@@ -239,46 +232,25 @@ class MemoryStore:
         if old is None:
             self._entries += 1
             self._bytes += nbytes
-            chunk = self._enlist(key, _due(expires, ttl_us))
+            chunk = self._wheel.enlist(key, expires, ttl_us)
         else:
             self._bytes += nbytes - old[2]
             chunk = old[3]
             if not old[1] <= expires <= chunk.due:
-                self._strike(key, chunk)
-                chunk = self._enlist(key, _due(expires, ttl_us))
+                self._wheel.strike(key, chunk)
+                chunk = self._wheel.enlist(key, expires, ttl_us)
         shard[key] = (state, expires, nbytes, chunk)
         if evictable:
             self._evictable[key] = None
         else:
             self._evictable.pop(key, None)
 
-    def _enlist(self, key: bytes, due: int) -> _Chunk:
-        """Put a key into the bucket for a time; return the chunk that has it."""
-        bucket = self._buckets.get(due)
-        if bucket is None:
-            bucket = self._buckets[due] = []
-            heappush(self._due, due)
-        if not bucket or len(bucket[-1].keys) >= _CHUNK:
-            bucket.append(_Chunk(due))
-        chunk = bucket[-1]
-        chunk.keys[key] = None
-        return chunk
-
-    def _strike(self, key: bytes, chunk: _Chunk) -> None:
-        """Take a key off its chunk. An empty one goes at once: the time of long-lived ones may be weeks away."""
-        keys = chunk.keys
-        del keys[key]
-        if not keys:
-            self._buckets[chunk.due].remove(chunk)
-        elif len(keys) in _THINNED:
-            chunk.keys = dict.fromkeys(keys)  # else it keeps the room of all that have left
-
     def _remove(self, key: bytes) -> None:
         chunk = self._forget(key)
         if chunk is not None:
-            self._strike(key, chunk)
+            self._wheel.strike(key, chunk)
 
-    def _forget(self, key: bytes) -> _Chunk | None:
+    def _forget(self, key: bytes) -> Chunk | None:
         """Remove an entry; return the chunk where its key is still listed, None where there was none."""
         entry = self._shards[hash(key) & _MASK].pop(key, None)
         if entry is None:
@@ -291,19 +263,12 @@ class MemoryStore:
     def _expire(self, now: int, most: int) -> bool:
         """Remove at most `most` entries whose bucket's time has passed; return whether that was any use."""
         found = False
-        while most > 0 and self._due and self._due[0] <= now:
+        while most > 0 and self._wheel.is_due(now):
             found = True
             most -= 1
-            bucket = self._buckets[self._due[0]]
-            if not bucket:
-                del self._buckets[heappop(self._due)]
-                continue
-            keys = bucket[-1].keys
-            # The last, for a dictionary emptied from its front is searched through its holes each time.
-            key, _ = keys.popitem()
-            if not keys:
-                bucket.pop()
-            self._forget(key)
+            key = self._wheel.pop()
+            if key is not None:
+                self._forget(key)
         return found
 
     def _fit(
@@ -392,28 +357,7 @@ def _is_mutable(state: State) -> bool:
     return deepcopy(state) is not state
 
 
-class _Chunk:
-    """Some of the keys of a bucket.
-
-    Attributes:
-        due: when all of them have expired, by the monotonic clock.
-        keys: in the order in which they came.
-    """
-
-    __slots__ = ("due", "keys")
-
-    def __init__(self, due: int) -> None:
-        self.due = due
-        self.keys: dict[bytes, None] = {}
-
-
-def _due(expires: int, ttl_us: int) -> int:
-    """Return the end of the bucket for what expires then: in a second, or in a 32nd of its life, at the latest."""
-    bits = max(_LEAST_BITS, ttl_us.bit_length() - _FINENESS)
-    return ((expires >> bits) + 1) << bits
-
-
-_Entry: TypeAlias = tuple[State, int, int, _Chunk]
+_Entry: TypeAlias = tuple[State, int, int, Chunk]
 """State, monotonic microsecond of expiry, approximate bytes, and where its key is listed."""
 
 _Put: TypeAlias = tuple[bytes, State, int, int]
@@ -421,14 +365,6 @@ _Put: TypeAlias = tuple[bytes, State, int, int]
 
 _SHARDS = 256
 _MASK = _SHARDS - 1
-_LEAST_BITS = 20
-"""The narrowest bucket spans 2**20 microseconds."""
-_FINENESS = 6
-"""The bucket of a life of n bits spans 2**(n - 6) microseconds: a 32nd to a 64th of it."""
-_CHUNK = 1024
-"""Keys in a chunk."""
-_THINNED = frozenset({_CHUNK // 8, _CHUNK // 64})
-"""At these numbers of keys left a chunk is laid out anew."""
 _SWEPT = 8
 """Expired entries that one write removes."""
 _ENTRY_BYTES = 300

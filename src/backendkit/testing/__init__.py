@@ -14,6 +14,7 @@
 - `FaultyStore`, `Fault`, `faults`: what a network does to a store, at the moment that a test chooses.
 - `AsgiClient`, `WsgiClient`, `Answer`: applications called in process; streams, clients that leave, websockets, lifespans.
 - `check_adapter`, `SCENARIOS`: what every adapter answers, as data; for a framework that has none yet.
+- `check_store`: what every store owes its callers; for one of your own.
 - `backendkit.testing.plugin`: the same as fixtures, which pytest finds by itself.
 
 Importing this needs neither pytest nor a framework, and loads nothing but itself: each name brings in its module on
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from backendkit.testing.scenarios import Scenario as Scenario
     from backendkit.testing.sockets import AsgiSocket as AsgiSocket
     from backendkit.testing.sockets import SocketClosed as SocketClosed
+    from backendkit.testing.stores import check_store as check_store
     from backendkit.testing.wsgi import WsgiClient as WsgiClient
 
 _HOMES: "Mapping[str, str]" = {
@@ -56,6 +58,7 @@ _HOMES: "Mapping[str, str]" = {
     "SocketClosed": "backendkit.testing.sockets",
     "WsgiClient": "backendkit.testing.wsgi",
     "check_adapter": "backendkit.testing.conformance",
+    "check_store": "backendkit.testing.stores",
 }
 
 __all__ = [
@@ -73,6 +76,7 @@ __all__ = [
     "SocketClosed",
     "WsgiClient",
     "check_adapter",
+    "check_store",
     "faults",
 ]
 

@@ -11,9 +11,10 @@ from urllib.parse import unquote_to_bytes
 
 from backendkit.http.wsgi import App, Environ, ExcInfo, Headers
 from backendkit.testing.answers import Answer, BrokenProtocol, body_and_headers
+from backendkit.testing.blocking import BlockingClient
 
 
-class WsgiClient:
+class WsgiClient(BlockingClient):
     """Calls a WSGI application; safe to use from several threads.
 
     Args:
@@ -48,21 +49,6 @@ class WsgiClient:
             for _ in pieces:
                 pass
         return pieces.answer
-
-    def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
-        """Return the answer to a GET."""
-        return self.request("GET", path, headers=headers)
-
-    def post(
-        self,
-        path: str,
-        *,
-        json: object = None,
-        body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Return the answer to a POST."""
-        return self.request("POST", path, headers=headers, json=json, body=body)
 
     @contextmanager
     def stream(

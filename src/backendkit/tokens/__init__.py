@@ -52,6 +52,7 @@ from backendkit.tokens.purpose import Purpose
 from backendkit.tokens.remote import RemoteKeys, RemoteVerifier
 from backendkit.tokens.ring import KeyDocument, KeyRing
 from backendkit.tokens.secrets import SecretRing
+from backendkit.tokens.state import Loader
 from backendkit.tokens.totp import FactorRepository, MemoryFactors, SecondFactor
 from backendkit.tokens.verifier import Verifier
 
@@ -71,6 +72,7 @@ __all__ = [
     "KeyDocument",
     "KeyRefused",
     "KeyRing",
+    "Loader",
     "MemoryApiKeys",
     "MemoryFactors",
     "NotAuthenticated",

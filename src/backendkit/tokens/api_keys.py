@@ -67,7 +67,15 @@ class ApiKeyRepository(Protocol):
         ...
 
     def update(self, record: ApiKeyRecord) -> None:
-        """Store a record in the place of the one with its id."""
+        """Store a record in the place of the one with its id; nothing where there is none any more."""
+        ...
+
+    def note_use(self, key_id: str, used_us: int) -> None:
+        """Change `used_us` of a record and nothing else; nothing where there is none any more.
+
+        In SQL: `UPDATE ... SET used_us = ? WHERE id = ?`. Writing a whole record, read a moment before, would undo a
+        revocation or a rotation of that moment.
+        """
         ...
 
     def remove(self, key_id: str) -> bool:
@@ -93,7 +101,16 @@ class MemoryApiKeys:
 
     def update(self, record: ApiKeyRecord) -> None:
         """Store a record in the place of the old one."""
-        self.add(record)
+        with self._lock:
+            if record.id in self._records:
+                self._records[record.id] = record
+
+    def note_use(self, key_id: str, used_us: int) -> None:
+        """Change when a record was last used."""
+        with self._lock:
+            record = self._records.get(key_id)
+            if record is not None:
+                self._records[key_id] = replace(record, used_us=used_us)
 
     def remove(self, key_id: str) -> bool:
         """Forget a record."""
@@ -161,8 +178,8 @@ class ApiKeys:
         if record.expires_us is not None and now >= record.expires_us:
             raise TokenExpired("expired")
         if record.used_us is None or now - record.used_us >= USE_NOTED_EVERY_US:
+            self._repository.note_use(record.id, now)
             record = replace(record, used_us=now)
-            self._repository.update(record)
         return record
 
     async def verify_async(self, key: str) -> ApiKeyRecord:

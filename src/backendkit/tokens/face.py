@@ -18,7 +18,7 @@ from backendkit.tokens.mint import check_subject, claims_of
 from backendkit.tokens.policy import TokenPolicy
 from backendkit.tokens.principal import Client, Grants, Principal, SessionInfo, TokenPair
 from backendkit.tokens.purpose import Purpose
-from backendkit.tokens.ring import LONGEST_CACHED_S, KeyDocument, KeyRing
+from backendkit.tokens.ring import CACHED_S, KeyDocument, KeyRing
 from backendkit.tokens.secrets import SecretRing
 from backendkit.tokens.state import Core, Loader
 
@@ -183,7 +183,7 @@ class Tokens:
         """List a user's live sessions, oldest first. One round trip."""
         return step(flow.listed(self._sync_io(), self._core, subject))
 
-    def jwks(self, *, max_age: int = LONGEST_CACHED_S) -> KeyDocument:
+    def jwks(self, *, max_age: int = CACHED_S) -> KeyDocument:
         """Return the public keys as a route publishes them, without those that have ended; see `KeyRing.document`.
 
         Raises:

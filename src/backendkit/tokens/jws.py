@@ -42,14 +42,24 @@ def split(token: str | bytes) -> Parts:
     Raises:
         InvalidToken: too long, not ASCII, or not three non-empty segments.
     """
-    if not isinstance(token, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a checker
+    if not isinstance(token, (str, bytes)):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a checker
         raise InvalidToken("type")
     if len(token) > LONGEST_TOKEN:
         raise InvalidToken("length")
+    return split_text(token) if isinstance(token, str) else split_bytes(token)
+
+
+def split_text(token: str) -> Parts:
+    """Cut up a text that is no longer than a token may be; see `split`."""
     try:
-        raw = token.encode("ascii") if isinstance(token, str) else token
+        raw = token.encode("ascii")
     except UnicodeEncodeError:
         raise InvalidToken("alphabet") from None
+    return split_bytes(raw)
+
+
+def split_bytes(raw: bytes) -> Parts:
+    """Cut up bytes that are no longer than a token may be; see `split`."""
     first, last = raw.find(b"."), raw.rfind(b".")
     if first <= 0 or last == first or last == first + 1 or last + 1 == len(raw):
         raise InvalidToken("segments")

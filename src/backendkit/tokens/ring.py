@@ -26,8 +26,13 @@ LONGEST_TOKEN_S = 930
 """Seconds for which an old key verifies after its last signature: 15 minutes and 30 s of leeway."""
 
 
-LONGEST_CACHED_S = 3_600
+CACHED_S = 3_600
 """Seconds for which others may keep a published key set; `PUBLISH_AHEAD_S` counts on it."""
+
+
+def checked_max_age(seconds: int) -> int:
+    """Return for how long others may keep a key set: less than a new key is published ahead, or a rotation refuses tokens."""
+    return checks.whole("max_age", seconds, most=PUBLISH_AHEAD_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,21 +189,19 @@ class KeyRing:
         ]
         return {"keys": [key.jwk() for key in alive]}
 
-    def document(
-        self, now_us: int | None = None, *, max_age: int = LONGEST_CACHED_S
-    ) -> KeyDocument:
+    def document(self, now_us: int | None = None, *, max_age: int = CACHED_S) -> KeyDocument:
         """Return the public JWK Set as bytes with an entity tag, for the route that publishes it.
 
         Args:
             now_us: leaves out what has ended by then.
-            max_age: seconds for which others may keep it, 0..3600: a new key is published that much before it signs.
+            max_age: seconds for which others may keep it, 0..3900.
 
         Raises:
             KeyRefused: the ring is symmetric.
         """
-        checks.whole("max_age", max_age, most=LONGEST_CACHED_S)
         body = dump(self.jwks(now_us))
-        return KeyDocument(body, f'"{encode(sha256(body).digest()[:16]).decode()}"', max_age)
+        tag = encode(sha256(body).digest()[:16]).decode()
+        return KeyDocument(body, f'"{tag}"', checked_max_age(max_age))
 
     def private_jwks(self) -> dict[str, list[dict[str, Any]]]:
         """Return the JWK Set with its secrets, for a file that only this application can read."""

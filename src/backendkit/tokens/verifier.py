@@ -90,7 +90,7 @@ class Verifier:
         clock: Clock | None = None,
     ) -> None:
         self._keys = keys
-        self._expected = Expected(issuer, audiences(audience), tuple(require))
+        self._expected = Expected(issuer, audiences(audience), frozenset(require))
         self._typ = None if typ is None else _plain_type(typ)
         self._typ_optional = typ_optional
         self._clock: Clock = clock or SystemClock()
@@ -117,7 +117,7 @@ class Verifier:
             raise InvalidToken("length")
         snapshot = self._keys.snapshot
         if self._passed is None or snapshot.symmetric:
-            return self._check(token, snapshot, now_us).claims
+            return self._check(token, snapshot, now_us)[0]
         return self._recall(token, snapshot, now_us, self._passed)
 
     def _recall(
@@ -127,7 +127,7 @@ class Verifier:
         digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
         passed = memory.get(digest)
         if passed is None or passed.snapshot is not snapshot:
-            passed = self._check(token, snapshot, now_us)
+            passed = _Passed(*self._check(token, snapshot, now_us), snapshot)
             memory.put(digest, passed)
             return passed.claims
         now_s = now_us / SECOND_US
@@ -140,8 +140,11 @@ class Verifier:
             raise InvalidToken("not yet")
         return passed.claims
 
-    def _check(self, token: str, snapshot: Snapshot, now_us: int) -> _Passed:
-        head, payload, signature, signed = jws.split(token)
+    def _check(
+        self, token: str, snapshot: Snapshot, now_us: int
+    ) -> tuple[Mapping[str, Any], float, float, Key]:
+        """Return the claims, until and from when they hold, and the key; nothing is remembered of a refusal."""
+        head, payload, signature, signed = jws.split_text(token)
         seen = self._headers.get(head)
         # Each memory says which keys it was made under: a reload empties both at once, in every thread.
         if seen is not None and seen[1] is snapshot:
@@ -161,7 +164,7 @@ class Verifier:
         expires, begins = self._expected.check(claims, now_us / SECOND_US)
         if not known:
             self._headers.put(head, (key, snapshot))
-        return _Passed(frozen(claims), expires, begins, key, snapshot)
+        return frozen(claims), expires, begins, key
 
     def _check_type(self, header: Mapping[str, Any]) -> None:
         if self._typ is None:

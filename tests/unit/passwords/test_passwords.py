@@ -34,6 +34,7 @@ from backendkit.passwords import (
 from backendkit.passwords.breach import count_in, digits_of
 from backendkit.passwords.hasher import Attempt
 from backendkit.passwords.stored import Refused, read
+from backendkit.passwords.text import candidates
 from tests.ground.loops import StallMeter, in_fork, in_threads
 
 SMALL = Profile(memory_kib=64, iterations=1)
@@ -180,6 +181,7 @@ def test_a_bcrypt_row_is_checked_with_the_72_bytes_its_maker_used() -> None:
         "scrypt:1000:8:1$salt$" + "0" * 64, "$scrypt$ln=31,r=8,p=1$c2FsdA$" + "A" * 43,
         "$6$rounds=999999999$saltsalt$" + "." * 86, "x" * 10_000_000, "", "plain", "$argon2id$", "\u00e4",
         "$1$saltsalt$" + "." * 22, "$argon2id$v=19$m=8,t=0,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
+        "$argon2id$v=19$m=" + "9" * 5_000 + ",t=3,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
         "$bk-fast-for-tests$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
         "$bk1$k=a$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
     ],
@@ -233,6 +235,17 @@ def test_lone_surrogates_are_refused_and_never_match() -> None:
     with pytest.raises(PasswordRefused):
         own.hash("\ud800")
     assert not own.verify(own.hash("?"), "\ud800").ok
+
+
+def test_new_hashes_are_made_of_the_nfc_form() -> None:
+    """Not only found by it: another library that normalises verifies them, too."""
+    decomposed, composed = "cafe\u0301 au lait", "caf\u00e9 au lait"
+    stored = hasher().hash(decomposed)
+    assert read(stored, SMALL).check(composed.encode())
+    assert not read(stored, SMALL).check(decomposed.encode())
+    assert list(candidates(decomposed, own=True)) == [composed.encode(), decomposed.encode()]
+    assert list(candidates(decomposed, own=False)) == [decomposed.encode(), composed.encode()]
+    assert list(candidates(composed, own=False)) == [composed.encode()]
 
 
 def test_rows_of_others_are_tried_as_given_first_then_normalised() -> None:
@@ -465,9 +478,24 @@ def test_over_the_bound_callers_are_turned_away_at_once() -> None:
     own.close()
 
 
+def test_without_a_queue_there_is_still_the_room_that_is_free() -> None:
+    """`max_pending=0` turns away who would have to wait, and nobody else."""
+    own = hasher(workers=1, max_pending=0)
+    stored = own.hash(CANARY)
+
+    async def one_and_another() -> None:
+        assert (await own.aio.verify(stored, CANARY)).ok
+        async with busy(own):
+            with pytest.raises(Overloaded):
+                await own.aio.verify(stored, CANARY)
+
+    asyncio.run(one_and_another())
+    own.close()
+
+
 def test_who_cancels_frees_the_place_and_is_not_hashed_for() -> None:
     """Clients that have gone cost nothing."""
-    own = hasher(workers=1, max_pending=3, queue_timeout=60)
+    own = hasher(workers=1, memory_mib=64, max_pending=3, queue_timeout=60)
     stored = own.hash(CANARY)
     told: list[Any] = []
     own.hooks.add(told.append, events.PasswordVerified)
@@ -530,6 +558,17 @@ def test_memory_is_weighed() -> None:
     asyncio.run(several())
     assert most == 1
     own.close()
+
+
+def test_each_verification_counts_at_least_the_policys_share() -> None:
+    """A cheap row may be upgraded with the policy's memory; a dear one takes what it says."""
+    cheap, dear = (
+        hasher(SMALL).hash(CANARY),
+        hasher(Profile(memory_kib=512, iterations=1)).hash(CANARY),
+    )
+    own = hasher(Profile(memory_kib=128, iterations=1))
+    assert [own.prepare(row, CANARY).memory_kib for row in (cheap, dear)] == [128, 512]
+    assert own.prepare(made_by_others(b"x")["django pbkdf2_sha256"], CANARY).memory_kib == 128
 
 
 def test_a_forked_worker_hashes() -> None:

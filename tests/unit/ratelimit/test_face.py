@@ -537,7 +537,7 @@ def test_giving_back_is_carried_through_a_cancelled_scope(clock: ManualClock) ->
     async def work() -> None:
         async with limiter.aio.reserve("a"):
             began.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     async def play() -> int:
         task = asyncio.create_task(work())
@@ -550,3 +550,118 @@ def test_giving_back_is_carried_through_a_cancelled_scope(clock: ManualClock) ->
         return (await limiter.aio.peek("a")).remaining
 
     assert asyncio.run(play()) == 1
+
+
+def test_a_denial_is_not_remembered_for_longer_than_it_is_true(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """Where room comes before `deny_cache_max` is over, it is found at the very microsecond."""
+    limiter = RateLimiter(store, Limit("x", 1, per=0.5), deny_cache_max=1)
+    limiter.hit("a")
+    assert not limiter.hit("a").allowed
+    clock.advance(499_999)
+    assert limiter.hit("a").source == "remembered"
+    clock.advance(1)
+    assert limiter.hit("a").allowed
+
+
+def test_a_denials_time_runs_from_when_it_was_asked_for(clock: ManualClock) -> None:
+    """A reply that is long on its way tells of the past."""
+
+    class Distant(MemoryStore):
+        def run(self, operation: Operation[Any]) -> Any:
+            reply = super().run(operation)
+            self.clock.sleep(400_000)
+            return reply
+
+    limiter = RateLimiter(Distant(clock=clock), Limit("x", 1, per=0.5))
+    limiter.hit("a")
+    assert limiter.hit("a").retry_after == pytest.approx(0.1)
+    assert limiter.hit("a").allowed
+
+
+def test_of_two_remembered_denials_the_longer_is_told(
+    store: CountingStore, clock: ManualClock
+) -> None:
+    """And one remembered in other company is told alone."""
+    limits = [Limit("ip", "1/second", by="address"), Limit("user", "1/minute", by="user")]
+    limiter = RateLimiter(store, limits, deny_cache_max=60)
+    for who in ({"address": "a"}, {"user": "u"}):
+        limiter.hit(who)
+        assert not limiter.hit(who).allowed
+    before = store.count
+    denied = limiter.hit({"address": "a", "user": "u"})
+    assert (denied.source, denied.retry_after, denied.limit.name) == ("remembered", 60, "user")
+    assert [view.limit.name for view in denied.views] == ["user"]
+    assert store.count == before
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "lease"), [(Concurrency(), None), (SlidingLog(), Lease(permits=2))], ids=str
+)
+def test_seats_and_leases_are_asked_for_each_time(
+    store: CountingStore, algorithm: Any, lease: Lease | None
+) -> None:
+    """Somebody else gives back at any moment: such a denial is not remembered."""
+    here, there = (
+        RateLimiter(store, Limit("x", 2, per=60, algorithm=algorithm), lease=lease)
+        for _ in range(2)
+    )
+    taken = [there.hit("a"), there.hit("a")]
+    assert not here.hit("a").allowed
+    assert there.cancel(taken[0])
+    assert here.hit("a").allowed
+
+
+def test_a_seat_is_its_owners(store: CountingStore, clock: ManualClock) -> None:
+    """Who comes back late does not give back the seat of who came after."""
+    limiter = RateLimiter(store, Limit("jobs", 1, per=30, algorithm=Concurrency()))
+    late = limiter.hit("a")
+    clock.advance(30 * US)
+    assert limiter.hit("a").allowed
+    assert not limiter.cancel(late)
+    assert limiter.peek("a").remaining == 0
+
+
+@colours
+def test_permits_end_with_their_time_and_with_a_reset(
+    store: CountingStore, clock: ManualClock, colour: Any
+) -> None:
+    """Until a microsecond before they are spent without asking."""
+    limiter = colour(
+        RateLimiter(store, Limit("x", "20/minute"), lease=Lease(permits=5, ttl=1), deny_cache_max=0)
+    )
+    limiter.hit("a")
+    clock.advance(US - 1)
+    asked = store.count
+    limiter.hit("a")
+    assert store.count == asked
+    clock.advance(1)
+    limiter.hit("a")
+    assert store.count == asked + 1
+    limiter.reset("a")
+    asked = store.count
+    assert limiter.hit("a").remaining == 15
+    assert store.count == asked + 1
+
+
+@colours
+def test_looking_grants_nothing(store: CountingStore, colour: Any) -> None:
+    """And leaves nothing to give back."""
+    looked = colour(RateLimiter(store, "5/minute")).peek("a", cost=2)
+    assert (looked.allowed, looked.granted, looked.receipt) == (True, 0, None)
+
+
+def test_permits_of_a_fixed_window_end_with_it(store: CountingStore, clock: ManualClock) -> None:
+    """Spent later they would count in a window that never saw them."""
+    limit = Limit("x", 10, per=60, algorithm=FixedWindow())
+    limiter = RateLimiter(store, limit, lease=Lease(permits=5, ttl=600), deny_cache_max=0)
+    rest_us = 60 * US - clock.wall_us() % (60 * US)
+    limiter.hit("a")
+    clock.advance(rest_us - 1)
+    asked = store.count
+    limiter.hit("a")
+    assert store.count == asked
+    clock.advance(1)
+    limiter.hit("a")
+    assert store.count == asked + 1

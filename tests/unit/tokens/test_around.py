@@ -1,6 +1,9 @@
 """Guards, one-time tokens, API keys, second factors."""
 
 import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,6 +197,45 @@ def test_api_keys_are_found_by_id_and_told_by_secret() -> None:
     assert asked == []
     secret = key.split("_")[2]
     assert secret not in repr(record) + repr(records.__dict__)
+
+
+class Slow(MemoryApiKeys):
+    """Something happens between reading a record and noting its use."""
+
+    meanwhile: Callable[[], object] = int
+
+    def note_use(self, key_id: str, used_us: int) -> None:
+        """Note it, too late."""
+        self.meanwhile()
+        super().note_use(key_id, used_us)
+
+
+def test_noting_a_use_undoes_nothing() -> None:
+    """A key that is revoked or rotated while it is used stays revoked, and ends."""
+    clock, records = ManualClock(), Slow()
+    keys = ApiKeys(records, prefix="acme", clock=clock)
+    revoked, record = keys.issue("user-1")
+    records.meanwhile = lambda: keys.revoke(record.id)
+    keys.verify(revoked)
+    with pytest.raises(InvalidToken):
+        keys.verify(revoked)
+    assert records.get(record.id) is None
+    records.meanwhile = int
+    rotated, record = keys.issue("user-1")
+    records.meanwhile = lambda: keys.rotate(record.id, overlap=60)
+    keys.verify(rotated)
+    records.meanwhile = int
+    clock.advance(60 * SECOND_US)
+    with pytest.raises(TokenExpired):
+        keys.verify(rotated)
+    records.update(replace(record, id="gone"))
+    assert records.get("gone") is None
+
+
+def test_recovery_codes_are_strong_enough_for_a_plain_hash() -> None:
+    """ASVS 5.0 6.5.2: from 112 bits on."""
+    shown = SecondFactor(MemoryFactors(), issuer="Acme").enrol("user-1")
+    assert all(len(code.replace("-", "")) * math.log2(31) >= 112 for code in shown.recovery_codes)
 
 
 def test_api_keys_end_rotate_and_are_revoked() -> None:

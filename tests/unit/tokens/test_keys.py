@@ -325,6 +325,6 @@ def test_a_published_key_set_has_bytes_that_stay_and_a_tag_that_goes_with_them()
         "public, max-age=60",
     )
     with pytest.raises(InvalidArgument, match="max_age"):
-        ring.document(0, max_age=3_601)
+        ring.document(0, max_age=3_901)
     with pytest.raises(KeyRefused):
         KeyRing([Key.generate("HS256")]).document()

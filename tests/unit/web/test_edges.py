@@ -1,20 +1,27 @@
 """Applications that keep to the protocols just barely, or not at all: still one answer, one id, one record."""
 
 import asyncio
+import io
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+import logging
+import logging.config
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import flask
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket, WebSocketDisconnect
 from starlette.responses import Response
 
 import backendkit.fastapi
+import backendkit.flask
 from backendkit.core import context
+from backendkit.core.clock import ManualClock
 from backendkit.errors import Errors
 from backendkit.http import AsgiFrame, Layers, WsgiFrame
 from backendkit.http.messages import Aftermath
+from backendkit.logging import configure_logging
 from tests.unit.web.apps import ID, new_kit
 from tests.unit.web.drivers import Asgi, Wsgi, caught_reports
 from tests.unit.web.test_fastapi import socket_messages
@@ -60,6 +67,98 @@ def test_a_client_that_has_left_needs_no_answer() -> None:
         asyncio.run(frame(scope, receive, send))
     assert reports == []
     assert [line["status"] for line in lines.lines] == [499]
+
+
+class Server:
+    """A server's side of one request: what it has to say, and then nothing more."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self.messages = [*messages]
+        self.sent: list[Any] = []
+
+    async def receive(self) -> Any:
+        """Return the next message, or wait for ever."""
+        if not self.messages:
+            await asyncio.Event().wait()
+        return self.messages.pop(0)
+
+    async def send(self, message: Any) -> None:
+        """Take a message."""
+        self.sent.append(message)
+
+
+EMPTY = {"type": "http.request", "body": b"", "more_body": False}
+GONE = {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize(
+    ("method", "reads", "says", "status"),
+    [
+        ("GET", 0, [EMPTY, GONE], 499),
+        ("GET", 1, [EMPTY, GONE], 499),
+        ("GET", 0, [GONE], 499),
+        ("GET", 0, [EMPTY], 200),
+        ("GET", 1, [EMPTY], 200),
+        ("POST", 0, [EMPTY, GONE], 200),  # to ask would be to read the body
+        ("POST", 1, [EMPTY, GONE], 499),
+        ("POST", 1, [EMPTY], 200),
+    ],
+)
+@pytest.mark.parametrize("slow", [True, False])
+def test_the_client_of_a_slow_answer_may_have_left(
+    method: str, reads: int, says: list[Any], status: int, slow: bool
+) -> None:
+    """The server is asked, without waiting, and what it says is still there for the application."""
+    clock, heard = ManualClock(), list[Any]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        heard.extend([await receive() for _ in range(reads)])
+        clock.advance(200_000 if slow else 0)
+        await Response("ok")(scope, receive, send)
+        heard.extend([await receive() for _ in range(len(says) - reads)])
+
+    lines, server = Lines(), Server(*says)
+    frame = AsgiFrame(app, Errors(), layers=Layers(access=lines, clock=clock))
+    scope = {"type": "http", "method": method, "path": "/", "headers": []}
+    asyncio.run(frame(scope, server.receive, server.send))
+    assert [line["status"] for line in lines.lines] == [status if slow else 200]
+    assert heard == says
+
+
+def test_a_server_for_which_the_application_waits_is_not_asked() -> None:
+    """It would be asked twice at once; the application is told, and knows."""
+    clock, server = ManualClock(), Server(EMPTY)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        waiting = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        server.messages.append(GONE)
+        clock.advance(200_000)
+        await Response("ok")(scope, receive, send)
+        assert server.messages == [GONE]
+        waiting.cancel()
+
+    frame = AsgiFrame(app, Errors(), layers=Layers(access=Lines(), clock=clock))
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(frame(scope, server.receive, server.send))
+
+
+def test_what_others_have_put_around_the_server_is_not_asked() -> None:
+    """A span, say, that would end with an error when it is left waiting."""
+    clock, server, lines = ManualClock(), Server(EMPTY, GONE), Lines()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        clock.advance(200_000)
+        await Response("ok")(scope, receive, send)
+
+    async def receive() -> Any:
+        pytest.fail("asked")
+
+    frame = AsgiFrame(app, Errors(), layers=Layers(access=lines, clock=clock))
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(frame(scope, receive, server.send))
+    assert [line["status"] for line in lines.lines] == [200]
 
 
 def test_work_after_the_answer_that_fails_is_recorded_and_the_rest_is_done() -> None:
@@ -271,6 +370,64 @@ def test_a_server_that_says_there_is_nobody_to_send_to_is_believed() -> None:
         scope = {"type": "websocket", "path": "/", "headers": []}
         asyncio.run(AsgiFrame(app, Errors())(scope, receive, send))
     assert reports == []
+
+
+# Logging that others have reconfigured
+
+
+@pytest.fixture
+def migrated() -> Iterator[Callable[[], None]]:
+    """Return what does to logging what a migration does to it; undone after the test."""
+    known = [
+        one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)
+    ]
+    before = [(one, one.disabled) for one in known]
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield lambda: logging.config.dictConfig({"version": 1, "root": {"handlers": []}})
+    for one, disabled in before:
+        one.disabled = disabled
+    logging.root.handlers, logging.root.level = handlers, level
+
+
+@pytest.mark.parametrize("framework", ["fastapi", "flask"])
+def test_a_migration_at_start_does_not_silence_what_follows(
+    framework: str, migrated: Callable[[], None]
+) -> None:
+    """Neither access lines nor the application's records."""
+    out = io.StringIO()
+    app: Any = (
+        FastAPI(lifespan=_migrating(migrated)) if framework == "fastapi" else flask.Flask("x")
+    )
+    install: Any = backendkit.fastapi if framework == "fastapi" else backendkit.flask
+
+    def view() -> Any:
+        logging.getLogger(f"shop.{framework}").info("taken")
+        return {}
+
+    app.get("/x")(view)
+    with configure_logging(stream=out):
+        install.install(app, new_kit())
+        if framework == "fastapi":
+            asyncio.run(_live(app))
+        else:
+            migrated()
+        (Asgi(app) if framework == "fastapi" else Wsgi(app)).get("/x")
+    events = [json.loads(line)["event"] for line in out.getvalue().splitlines()]
+    assert events[-2:] == ["taken", "request"]
+
+
+def _migrating(migrate: Callable[[], None]) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncGenerator[None]:
+        migrate()
+        yield
+
+    return lifespan
+
+
+async def _live(app: FastAPI) -> None:
+    async with app.router.lifespan_context(app):
+        pass
 
 
 # WSGI

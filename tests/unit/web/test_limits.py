@@ -224,6 +224,148 @@ def test_switched_off_it_limits_nobody(way: str) -> None:
     assert [app.get("/plain").status for _ in range(2)] == [200, 429]
 
 
+def test_a_hundred_thousand_invented_addresses_are_one_key() -> None:
+    """And leave nothing behind but one entry."""
+    key, store = by_address(), MemoryStore()
+    limited_ = RateLimiter(store, "5/minute")
+
+    class Visited:
+        peer = "::ffff:192.0.2.1"
+        invented = ""
+
+        def lines(self, name: str) -> list[str]:
+            return [self.invented] if name == "x-forwarded-for" else []
+
+    visit: Any = Visited()
+    keys = set()
+    for n in range(100_000):
+        visit.invented = f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
+        keys.add(key(visit))
+    assert keys == {"192.0.2.1"}
+    limited_.hit(keys.pop())
+    assert store.stats().entries == 1
+
+
+GUESSES = 50
+
+
+def guessed(rule: LimitRule, status: int, *, chunks: int = 1) -> tuple[list[int], int]:
+    """Answers to so many requests at once at an application that takes its time, and how many reached it."""
+    reached = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal reached
+        reached += 1
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        for left in range(chunks - 1, -1, -1):
+            await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": b"x", "more_body": left > 0})
+
+    whole = AsgiLimits(app, rule)
+    statuses: list[int] = []
+
+    async def one() -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        await whole(scope_of("/login"), _nothing, send)
+
+    async def play() -> None:
+        await asyncio.gather(*[one() for _ in range(GUESSES)])
+
+    asyncio.run(play())
+    return statuses, reached
+
+
+async def _nothing() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def scope_of(path: str) -> dict[str, Any]:
+    """A request."""
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+    }
+
+
+def test_fifty_failures_at_once_reach_the_handler_five_times() -> None:
+    """Places are taken before it is known how the request ends."""
+    shared = RateLimiter(MemoryStore(), "5/minute")
+    statuses, reached = guessed(LimitRule(limiter=shared, failures_only=True), 401)
+    assert (statuses.count(401), statuses.count(429), reached) == (5, 45, 5)
+
+
+@pytest.mark.parametrize("chunks", [1, 10])
+def test_fifty_successes_at_once_wait_their_turn(chunks: int) -> None:
+    """All pass, and the quota is full afterwards; a stream is decided when it ends."""
+    shared = RateLimiter(MemoryStore(), "5/minute")
+    rule = LimitRule(limiter=shared, failures_only=True, max_wait=60)
+    statuses, reached = guessed(rule, 200, chunks=chunks)
+    assert (statuses, reached) == ([200] * GUESSES, GUESSES)
+    assert shared.peek("127.0.0.1").remaining == 5
+
+
+@pytest.mark.parametrize(
+    ("begun", "counts"), [(None, 1), (200, 0), (401, 1)], ids=["before", "success", "failure"]
+)
+def test_a_client_that_hangs_up(begun: int | None, counts: int) -> None:
+    """What had begun well is given back; what never began may have been a guess, and counts. The next is served."""
+    shared = RateLimiter(MemoryStore(), "5/minute")
+    arrived: asyncio.Event
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if begun is not None:
+            await send({"type": "http.response.start", "status": begun, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        arrived.set()
+        await asyncio.Event().wait()
+
+    whole = AsgiLimits(app, LimitRule(limiter=shared, failures_only=True))
+
+    async def send(message: Any) -> None:
+        return None
+
+    async def play() -> None:
+        nonlocal arrived
+        arrived = asyncio.Event()
+        task = asyncio.create_task(whole(scope_of("/login"), _nothing, send))
+        await arrived.wait()
+        assert shared.peek("127.0.0.1").remaining == 4
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(play())
+    assert shared.peek("127.0.0.1").remaining == 5 - counts
+
+
+def test_headers_are_the_same_bytes_however_a_limit_is_put_on() -> None:
+    """For admissions, denials and problems, in every style."""
+    for style in ("ietf", "legacy"):
+        said: set[str] = set()
+        for way in WAYS:
+            clock = ManualClock()
+            limits = [Limit("burst", "2/second"), Limit('da"ily\\', "5/day")]
+            rule = LimitRule(limiter=limiter(*limits, clock=clock), headers=style)
+            app = driven(way, rule)
+            lines = []
+            for path in ("/plain", "/stream", "/plain", "/router/plain"):
+                answer = app.get(path)
+                clock.advance(123_456)
+                lines += [
+                    (answer.status, name, value)
+                    for name, value in answer.headers
+                    if "ratelimit" in name or name == "retry-after"
+                ]
+            said.add(repr(lines))
+        assert len(said) == 1, said
+
+
 class Socket:
     """A client of a websocket."""
 

@@ -1,9 +1,4 @@
-"""What goes wrong on a bare FastAPI, each by its number on the page of research, and what happens with a kit installed.
-
-Those with tests elsewhere: F1, F3, F21 `test_fastapi` (middleware, CORS, debug); F5 `test_conformance` (the record has its traceback);
-F7 `test_hostile_bodies`; F10, U2, F12 `test_fastapi` (streams, dependencies); F14, S1 `test_fastapi` and `test_layers` (bound fields);
-F17 `test_fastapi` (mounts); F20 `test_fastapi` (413); F6, the OpenAPI document, belongs to the documentation's tests.
-"""
+"""What goes wrong on a bare FastAPI, and what happens with a kit installed; `docs/explanation/pitfalls.md` has all of it."""
 
 import asyncio
 from contextlib import suppress
@@ -32,7 +27,7 @@ def app() -> FastAPI:
     return app
 
 
-def test_f2_u1_an_unhandled_error_does_not_reach_the_server(app: FastAPI) -> None:
+def test_an_unhandled_error_does_not_reach_the_server(app: FastAPI) -> None:
     """It would log it a second time."""
 
     @app.get("/x")
@@ -44,7 +39,7 @@ def test_f2_u1_an_unhandled_error_does_not_reach_the_server(app: FastAPI) -> Non
     assert len(reports) == 1
 
 
-def test_f4_handlers_run_on_the_loop(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handlers_run_on_the_loop(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread for an error: that costs three times as much, and loses the context."""
     import anyio.to_thread
 
@@ -61,7 +56,7 @@ def test_f4_handlers_run_on_the_loop(app: FastAPI, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("kind", [HTTPException, StarletteHTTPException])
 @pytest.mark.parametrize("status", [404, 418, 500, 503, 599])
-def test_f8_f18_both_http_exceptions_are_told_and_a_5xx_keeps_its_detail(
+def test_both_http_exceptions_are_told_and_a_5xx_keeps_its_detail(
     app: FastAPI, kind: type[Exception], status: int
 ) -> None:
     """Which is as often an exception's text."""
@@ -76,7 +71,7 @@ def test_f8_f18_both_http_exceptions_are_told_and_a_5xx_keeps_its_detail(
     assert answer.error["code"]
 
 
-def test_f8b_f9_head_and_options_are_answered_and_allow_is_the_union(app: FastAPI) -> None:
+def test_head_and_options_are_answered_and_allow_is_the_union(app: FastAPI) -> None:
     """As on Flask."""
     app.add_api_route("/x/{n}", lambda n: {"n": n}, methods=["GET"])
     app.add_api_route("/x/{n}", lambda: 1, methods=["POST"])
@@ -96,7 +91,7 @@ def test_f8b_f9_head_and_options_are_answered_and_allow_is_the_union(app: FastAP
     assert driver.request("HEAD", "/post").status == 405
 
 
-def test_f9_an_error_under_head_is_told_without_a_body(app: FastAPI) -> None:
+def test_an_error_under_head_is_told_without_a_body(app: FastAPI) -> None:
     """The route runs as for a GET."""
 
     @app.get("/x")
@@ -107,7 +102,7 @@ def test_f9_an_error_under_head_is_told_without_a_body(app: FastAPI) -> None:
     assert (answer.status, answer.body) == (409, b"")
 
 
-def test_f11_a_background_task_that_fails_is_recorded_by_its_name_and_the_client_is_content(
+def test_a_background_task_that_fails_is_recorded_by_its_name_and_the_client_is_content(
     app: FastAPI,
 ) -> None:
     """Also where the error has a handler."""
@@ -126,7 +121,7 @@ def test_f11_a_background_task_that_fails_is_recorded_by_its_name_and_the_client
     assert [type(report.exc) for report in reports] == [Conflict]
 
 
-def test_f12_a_dependency_that_swallows_is_a_500_with_a_record(app: FastAPI) -> None:
+def test_a_dependency_that_swallows_is_a_500_with_a_record(app: FastAPI) -> None:
     """FastAPI finds that there is no response."""
 
     async def swallows() -> Any:
@@ -180,7 +175,7 @@ def sockets(app: FastAPI) -> FastAPI:
 
 
 @pytest.mark.parametrize("denial", [True, False])
-def test_f13_u4_a_wrong_parameter_denies_a_socket(sockets: FastAPI, denial: bool) -> None:
+def test_a_wrong_parameter_denies_a_socket(sockets: FastAPI, denial: bool) -> None:
     """With an envelope where the server can send one."""
     messages = socket_messages(sockets, "/query", denial=denial)
     if denial:
@@ -203,7 +198,7 @@ def test_f13_u4_a_wrong_parameter_denies_a_socket(sockets: FastAPI, denial: bool
         ("/long", 4000, "é" * 61, 0),
     ],
 )
-def test_f13_an_open_socket_is_closed_with_a_code_and_a_reason_that_fits(
+def test_an_open_socket_is_closed_with_a_code_and_a_reason_that_fits(
     sockets: FastAPI, path: str, code: int, reason: str, records: int
 ) -> None:
     """And an unhandled error is recorded once."""
@@ -215,7 +210,7 @@ def test_f13_an_open_socket_is_closed_with_a_code_and_a_reason_that_fits(
     assert len(reports) == records
 
 
-def test_f13_an_unhandled_error_before_accept_denies_and_is_recorded_once(sockets: FastAPI) -> None:
+def test_an_unhandled_error_before_accept_denies_and_is_recorded_once(sockets: FastAPI) -> None:
     """Nothing of it goes out."""
     with caught_reports() as reports:
         messages = socket_messages(sockets, "/early")
@@ -224,7 +219,7 @@ def test_f13_an_unhandled_error_before_accept_denies_and_is_recorded_once(socket
     assert len(reports) == 1
 
 
-def test_f13_each_socket_has_an_access_line() -> None:
+def test_each_socket_has_an_access_line() -> None:
     """101 where it was opened, else what it was denied with."""
     app, kit, lines = FastAPI(), new_kit(), Lines()
     kit.access = lines  # type: ignore[assignment]
@@ -244,7 +239,7 @@ def test_f13_each_socket_has_an_access_line() -> None:
     assert lines.lines[0]["route"] == "/open/{n}"
 
 
-def test_f19_a_task_groups_one_error_is_that_error(app: FastAPI) -> None:
+def test_a_task_groups_one_error_is_that_error(app: FastAPI) -> None:
     """Not a 500."""
 
     @app.get("/x")
@@ -258,7 +253,7 @@ def test_f19_a_task_groups_one_error_is_that_error(app: FastAPI) -> None:
     assert Asgi(app).get("/x").status == 409
 
 
-def test_f25_a_response_that_does_not_fit_is_recorded_without_its_content(app: FastAPI) -> None:
+def test_a_response_that_does_not_fit_is_recorded_without_its_content(app: FastAPI) -> None:
     """FastAPI's error has the whole response in its text."""
 
     class Out(BaseModel):
@@ -278,7 +273,7 @@ def test_f25_a_response_that_does_not_fit_is_recorded_without_its_content(app: F
 
 
 @pytest.mark.parametrize("reads", ["json", "model"])
-def test_f28_a_client_that_leaves_while_it_sends_is_nobodys_error(reads: str) -> None:
+def test_a_client_that_leaves_while_it_sends_is_nobodys_error(reads: str) -> None:
     """No record, no 500, and 499 in the access line."""
     app, kit, lines = FastAPI(), new_kit(), Lines()
     kit.access = lines  # type: ignore[assignment]
@@ -311,7 +306,7 @@ def test_f28_a_client_that_leaves_while_it_sends_is_nobodys_error(reads: str) ->
     assert [line["status"] for line in lines.lines] == [499]
 
 
-def test_f30_a_cancellation_passes(app: FastAPI) -> None:
+def test_a_cancellation_passes(app: FastAPI) -> None:
     """Servers and time limits need it; the context is clean after it."""
 
     @app.get("/x")
@@ -326,7 +321,7 @@ def test_f30_a_cancellation_passes(app: FastAPI) -> None:
     asyncio.run(scenario())
 
 
-def test_f31_a_handler_of_the_applications_own_that_raises_is_a_500_with_both_errors(
+def test_a_handler_of_the_applications_own_that_raises_is_a_500_with_both_errors(
     app: FastAPI,
 ) -> None:
     """Told by the frame."""

@@ -1,8 +1,4 @@
-"""What goes wrong on a bare Flask, each by its number on the page of research, and what happens with a kit installed.
-
-Those with tests elsewhere: K0 `test_conformance`; K3, K4 `test_flask`, `test_watchers`; K5, K6, K7, K8, K9, K20 `test_flask` and
-`test_frames`; K12 `test_flask`, `test_hostile_bodies`; K19 `test_frames`, `test_concurrent`.
-"""
+"""What goes wrong on a bare Flask, and what happens with a kit installed; `docs/explanation/pitfalls.md` has all of it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,13 +21,13 @@ def app() -> Flask:
     return app
 
 
-def test_k1_unknown_addresses_under_a_blueprint_are_envelopes(app: Flask) -> None:
+def test_unknown_addresses_under_a_blueprint_are_envelopes(app: Flask) -> None:
     """Flask asks a blueprint's handlers only about what its views raise."""
     app.register_blueprint(Blueprint("api", __name__, url_prefix="/api"))
     assert Wsgi(app).get("/api/nowhere").error["code"] == "NOT_FOUND"
 
 
-def test_k14_a_blueprints_own_handler_of_a_class_stays_in_force(app: Flask) -> None:
+def test_a_blueprints_own_handler_of_a_class_stays_in_force(app: Flask) -> None:
     """The nearer one wins, as Flask has it."""
     part = Blueprint("part", __name__)
 
@@ -48,7 +44,7 @@ def test_k14_a_blueprints_own_handler_of_a_class_stays_in_force(app: Flask) -> N
 
 
 @pytest.mark.parametrize("flag", ["TESTING", "DEBUG"])
-def test_k2_errors_with_a_name_are_envelopes_under_testing_and_debug(app: Flask, flag: str) -> None:
+def test_errors_with_a_name_are_envelopes_under_testing_and_debug(app: Flask, flag: str) -> None:
     """Tests see what clients see; what nobody has named is raised to the test."""
     app.config[flag] = True
 
@@ -65,7 +61,7 @@ def test_k2_errors_with_a_name_are_envelopes_under_testing_and_debug(app: Flask,
         Wsgi(app).get("/boom")
 
 
-def test_k4b_a_500_is_recorded_once(app: Flask) -> None:
+def test_a_500_is_recorded_once(app: Flask) -> None:
     """Flask's own record is ours."""
 
     @app.get("/boom")
@@ -77,7 +73,7 @@ def test_k4b_a_500_is_recorded_once(app: Flask) -> None:
     assert len(reports) == 1
 
 
-def test_k5_middleware_that_is_wrapped_after_install_is_inside_the_frame(app: Flask) -> None:
+def test_middleware_that_is_wrapped_after_install_is_inside_the_frame(app: Flask) -> None:
     """From the first request on the frame is outermost; that first one is served by the inner frame."""
     inner = app.wsgi_app
 
@@ -93,7 +89,7 @@ def test_k5_middleware_that_is_wrapped_after_install_is_inside_the_frame(app: Fl
     assert Wsgi(app).get("/nowhere", ID).all("x-request-id") == ["same-1"]
 
 
-def test_k13_debug_does_not_tell_which_form_key_was_read(app: Flask) -> None:
+def test_debug_does_not_tell_which_form_key_was_read(app: Flask) -> None:
     """The body is the same in either mode."""
 
     @app.post("/form")
@@ -107,7 +103,7 @@ def test_k13_debug_does_not_tell_which_form_key_was_read(app: Flask) -> None:
     assert b"password_of_admin" not in plain.body
 
 
-def test_k17_a_body_over_the_limit_that_nobody_reads_is_not_refused(app: Flask) -> None:
+def test_a_body_over_the_limit_that_nobody_reads_is_not_refused(app: Flask) -> None:
     """Werkzeug looks when the body is read; `body` reads it."""
     app.config["MAX_CONTENT_LENGTH"] = 10
 
@@ -123,7 +119,7 @@ def test_k17_a_body_over_the_limit_that_nobody_reads_is_not_refused(app: Flask) 
     assert Wsgi(app).post("/read", b"x" * 99).error["code"] == "PAYLOAD_TOO_LARGE"
 
 
-def test_k8_k20_a_stream_that_fails_is_recorded_once_with_its_id(app: Flask) -> None:
+def test_a_stream_that_fails_is_recorded_once_with_its_id(app: Flask) -> None:
     """Outside of Flask's request context, inside ours."""
 
     @app.get("/stream")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,8 +14,10 @@ from flask import Flask
 
 from backendkit.core.clock import ManualClock
 from backendkit.fastapi import install as install_fastapi
+from backendkit.fastapi.limits import RateLimit
 from backendkit.fastapi.sessions import jwks_router, session_router
 from backendkit.flask import install as install_flask
+from backendkit.flask.limits import limited
 from backendkit.flask.sessions import jwks_blueprint, session_blueprint
 from backendkit.http.client import ClientAddress
 from backendkit.http.jwks import JwksPage
@@ -22,6 +25,7 @@ from backendkit.http.login import Identity, Login, LoginBody, RefreshBody, Secon
 from backendkit.http.sessions import Answer, Call, SessionFlows
 from backendkit.http.tokens import CookiePolicy, Credential, csrf_token
 from backendkit.kit import Kit
+from backendkit.ratelimit import Limit
 from backendkit.stores import MemoryStore
 from backendkit.testing import FaultyStore
 from backendkit.testing.faults import UNAVAILABLE
@@ -47,6 +51,14 @@ async def known_async(login: Login) -> Identity | None:
     """Know the same."""
     await asyncio.sleep(0)
     return known(login)
+
+
+class KnownAsync:
+    """The same as an object."""
+
+    async def __call__(self, login: Login) -> Identity | None:
+        """Know the same."""
+        return known(login)
 
 
 class Scene:
@@ -111,7 +123,12 @@ def on_flask(tokens: Tokens, cookies: CookiePolicy | None) -> httpx.Client:
     return httpx.Client(transport=httpx.WSGITransport(app), base_url=BASE)
 
 
-MAKERS = {"fastapi": on_fastapi(known_async), "threads": on_fastapi(known), "flask": on_flask}
+MAKERS = {
+    "fastapi": on_fastapi(known_async),
+    "object": on_fastapi(KnownAsync()),
+    "threads": on_fastapi(known),
+    "flask": on_flask,
+}
 
 
 @pytest.fixture(params=MAKERS)
@@ -404,7 +421,7 @@ def test_keys_that_have_ended_leave_the_page_and_secrets_never_enter_it() -> Non
     with pytest.raises(ValueError, match="must be asymmetric"):
         JwksPage(KeyRing.generate("HS256"))
     with pytest.raises(ValueError, match="max_age"):
-        JwksPage(ring, max_age=3_901)
+        JwksPage(ring, max_age=3_601)
 
 
 def test_what_cannot_work_is_refused_when_it_is_mounted() -> None:
@@ -417,6 +434,8 @@ def test_what_cannot_work_is_refused_when_it_is_mounted() -> None:
         session_router(tokens, known, cookies=COOKIES, prefix="/api/auth")
     with pytest.raises(ValueError, match="must be a def"):
         session_blueprint(tokens, known_async)
+    with pytest.raises(ValueError, match="must be a def"):
+        session_blueprint(tokens, KnownAsync())
     assert SessionFlows(tokens, prefix="/v1/auth").prefix == "/v1/auth"
 
 
@@ -447,3 +466,31 @@ def test_reprs_show_no_secret() -> None:
         Call(None, b"s3cret"),  # type: ignore[arg-type]
     ]  # fmt: skip
     assert "s3cret" not in repr(things)
+
+
+def test_a_cookie_that_browsers_would_drop_is_refused() -> None:
+    """Rather than a login that looks as if it had worked."""
+    tokens = Scene(on_flask, None).tokens
+    pair = tokens.issue("u", claims={"x": "y" * 2_000})
+    assert len(COOKIES.set(pair, "c")) == 3
+    with pytest.raises(ValueError, match="browsers drop"):
+        COOKIES.set(replace(pair, access_token="x" * 4_090), "c")
+
+
+def test_the_login_alone_can_be_limited() -> None:
+    """By a dependency, or by a decorator: whatever the framework takes."""
+    tokens = Scene(on_flask, None).tokens
+    app, web = FastAPI(), Flask(__name__)
+    kit = Kit()
+    one, other = (kit.limiter(Limit("logins", "1/hour"), name=name) for name in ("one", "other"))
+    install_fastapi(app, kit)
+    install_flask(web, Kit())
+    app.include_router(session_router(tokens, known, login=[RateLimit(one)]))
+    web.register_blueprint(session_blueprint(tokens, known, login=limited(other)))
+    transports: list[httpx.BaseTransport] = [_Loop(app), httpx.WSGITransport(web)]
+    for transport in transports:
+        with httpx.Client(transport=transport, base_url=BASE) as client:
+            pair = client.post("/auth/login", json=LOGIN).json()
+            assert client.post("/auth/login", json=LOGIN).status_code == 429
+            sent = {"refresh_token": pair["refresh_token"]}
+            assert client.post("/auth/refresh", json=sent).status_code == 200

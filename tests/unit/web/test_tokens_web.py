@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,12 @@ from backendkit.fastapi import install as install_fastapi
 from backendkit.fastapi.tokens import Guard as FastApiGuard
 from backendkit.flask import install as install_flask
 from backendkit.flask.tokens import Guard as FlaskGuard
-from backendkit.flask.tokens import optional_principal, principal
+from backendkit.flask.tokens import (
+    optional_principal,
+    principal,
+    security,
+    security_components,
+)
 from backendkit.http.tokens import (
     CookiePolicy,
     check_csrf,
@@ -31,10 +37,12 @@ from backendkit.http.tokens import (
 from backendkit.http.visits import AsgiVisit
 from backendkit.kit import Kit
 from backendkit.stores import MemoryStore
+from backendkit.testing.asgi import AsgiClient
 from backendkit.tokens import (
     CsrfRefused,
     InvalidToken,
     KeyRing,
+    NotAuthenticated,
     Principal,
     SecretRing,
     Tokens,
@@ -113,7 +121,11 @@ def flask_call(tokens: Tokens) -> Call:
 
     def call(method: str, path: str, headers: Any = ()) -> tuple[int, dict[str, str], Any]:
         got = client.open(
-            path, method=method, headers=list(headers), base_url="https://api.example"
+            path,
+            method=method,
+            headers=list(headers),
+            base_url="https://api.example",
+            buffered=True,
         )
         return got.status_code, {k.lower(): v for k, v in got.headers.items()}, got.get_json()
 
@@ -366,3 +378,77 @@ def test_calibration_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert "logins/s" in capsys.readouterr().out
     assert run("passwords", "calibrate", "--target-ms", "0") == 2
+
+
+def test_scopes_are_asked_for_and_documented() -> None:
+    """FastAPI's own form: what the document shows is what the guard enforces."""
+    tokens = Web(flask_call).tokens
+    app = FastAPI()
+    install_fastapi(app, Kit())
+    guard = FastApiGuard(tokens)
+    maybe = FastApiGuard(tokens, optional=True)
+
+    @app.get("/posts")
+    async def posts(user: Annotated[Principal, Security(guard, scopes=["posts:read"])]) -> str:
+        return user.subject
+
+    @app.get("/maybe")
+    async def either(user: Annotated[Principal | None, Security(maybe, scopes=["a"])]) -> bool:
+        return user is not None
+
+    document = app.openapi()
+    assert document["paths"]["/posts"]["get"]["security"] == [{"bearer": ["posts:read"]}]
+    client = AsgiClient(app).sync
+    allowed = tokens.issue("u", scopes=["posts:read", "x"]).access_token
+    refused = tokens.issue("u", scopes=["posts:write"]).access_token
+    assert client.get("/posts", headers={"Authorization": f"Bearer {allowed}"}).json() == "u"
+    got = client.get("/posts", headers={"Authorization": f"Bearer {refused}"})
+    challenge = 'Bearer error="insufficient_scope", scope="posts:read"'
+    assert got.status == 403
+    assert ("www-authenticate", challenge) in [(k.lower(), v) for k, v in got.headers]
+    assert client.get("/maybe").json() is False
+    assert client.get("/maybe", headers={"Authorization": f"Bearer {refused}"}).status == 403
+
+
+def test_flask_has_the_parts_of_a_document() -> None:
+    """The same scheme that FastAPI's guard shows."""
+    app = FastAPI()
+    guard = FastApiGuard(Web(flask_call).tokens)
+    app.add_api_route("/x", lambda: None, dependencies=[Security(guard)])
+    schemes = app.openapi()["components"]["securitySchemes"]
+    assert security_components()["securitySchemes"] == schemes
+    assert security(has_scopes("a", "b")) == [{"bearer": ["a", "b"]}]
+    assert security(optional=True) == [{}, {"bearer": []}]
+
+
+def test_flask_guards_async_views() -> None:
+    """As those that are not."""
+    tokens = Web(flask_call).tokens
+    app = Flask(__name__)
+    install_flask(app, Kit())
+
+    @app.get("/x")
+    @FlaskGuard(tokens)()
+    async def view() -> dict[str, str]:
+        return {"id": principal().subject}
+
+    with app.test_request_context("/x"), pytest.raises(NotAuthenticated):
+        principal()
+    client, token = app.test_client(), tokens.issue("u").access_token
+    got = client.get("/x", headers={"Authorization": f"Bearer {token}"})
+    # Flask runs them with asgiref, which need not be there.
+    assert got.status_code in (200, 500)
+    assert client.get("/x").status_code in (401, 500)
+
+
+def test_the_log_names_the_user(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a request that was let in, and of one that a rule refused; of nobody else."""
+    caplog.set_level(logging.INFO, "backendkit")
+    web.call("GET", "/me", bearer(web.tokens.issue("user-1").access_token))
+    assert "user_id='user-1'" in caplog.text
+    caplog.clear()
+    web.call("GET", "/admin", bearer(web.tokens.issue("user-2").access_token))
+    assert "user_id='user-2'" in caplog.text
+    caplog.clear()
+    web.call("GET", "/me", bearer("junk"))
+    assert "user_id" not in caplog.text

@@ -7,4 +7,6 @@ from examples.accounts.wire.reply import JSON, Reply
 
 def respond(reply: Reply) -> Response:
     """Send a reply as it stands: its bytes are made, and FastAPI shall not make them again."""
-    return Response(reply.body, reply.status, dict(reply.headers), media_type=JSON)
+    return Response(
+        reply.body, reply.status, dict(reply.headers), media_type=JSON if reply.body else None
+    )

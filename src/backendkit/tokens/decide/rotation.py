@@ -108,7 +108,7 @@ def _judge(session: Session, seen: int, args: Sequence[Any]) -> int:
     if session.bind != bind:
         return UNBOUND
     ahead = generation - session.generation
-    since = min(rotated, seen) if ahead == 1 else session.rotated
+    since = rotated if ahead == 1 else session.rotated
     if seen >= session.absolute or seen - since >= idle:
         return EXPIRED
     if ahead == 0:
@@ -158,7 +158,7 @@ if one.e < epoch then
 end
 local ahead = generation - one.g
 local since = one.r
-if ahead == 1 then since = math.min(tonumber(ARGV[5]), one.now) end
+if ahead == 1 then since = tonumber(ARGV[5]) end
 local outcome
 if one.b ~= ARGV[6] then outcome = 6
 elseif one.now >= one.a or one.now - since >= idle then outcome = 4
