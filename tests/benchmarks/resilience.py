@@ -39,7 +39,7 @@ each. *Rejection* is what a call costs over the raising of an exception while th
 """
 
 Work = Callable[[int], None]
-Any_ = Callable[..., Any]
+Func = Callable[..., Any]
 
 ROUNDS = 15
 THREADS = 8
@@ -221,12 +221,12 @@ def _pipelines() -> Iterator[Row]:
             )
 
 
-def _circuit(name: str) -> Any_:
-    decorate: Any_ = circuitbreaker.circuit(failure_threshold=5, recovery_timeout=3600, name=name)
+def _circuit(name: str) -> Func:
+    decorate: Func = circuitbreaker.circuit(failure_threshold=5, recovery_timeout=3600, name=name)
     return decorate
 
 
-def _repeat(func: Any_) -> Work:
+def _repeat(func: Func) -> Work:
     def work(times: int) -> None:
         for _ in range(times):
             func()
@@ -234,10 +234,10 @@ def _repeat(func: Any_) -> Work:
     return work
 
 
-def _repeat_caught(func: Any_) -> Work:
+def _repeat_caught(func: Func) -> Work:
     def work(times: int) -> None:
         for _ in range(times):
-            try:
+            try:  # noqa: SIM105 - `suppress` would be measured, too
                 func()
             except Exception:  # noqa: BLE001 - what is measured
                 pass
@@ -245,7 +245,7 @@ def _repeat_caught(func: Any_) -> Work:
     return work
 
 
-def _repeat_async(runner: asyncio.Runner, func: Any_) -> Work:
+def _repeat_async(runner: asyncio.Runner, func: Func) -> Work:
     async def awaited(times: int) -> None:
         for _ in range(times):
             await func()
@@ -254,7 +254,7 @@ def _repeat_async(runner: asyncio.Runner, func: Any_) -> Work:
 
 
 def _overheads(
-    repeat: Callable[[Any_], Work], floor: Any_, rivals: Mapping[str, Any_], *, calls: int = 40_000
+    repeat: Callable[[Func], Work], floor: Func, rivals: Mapping[str, Func], *, calls: int = 40_000
 ) -> dict[str, list[float]]:
     """Return what each rival adds to the floor in each round, in microseconds of CPU time."""
     works = {name: repeat(func) for name, func in rivals.items()}
@@ -277,7 +277,7 @@ def _row(
     return Row(what, f"{mine:.2f} us", rival, f"{other:.2f} us", ratio, target)
 
 
-def _speed_up(call: Any_, each: float = 0.02, times: int = 10) -> float:
+def _speed_up(call: Func, each: float = 0.02, times: int = 10) -> float:
     """Return how many times faster calls that block are made by several threads than by one."""
 
     def blocking() -> None:

@@ -11,6 +11,10 @@ FIGURE = Path("docs/explanation/figures/circuit.svg")
 
 _PLACES = {"closed": (110, 70), "open": (610, 70), "half-open": (360, 210)}
 _WIDTH, _HEIGHT = 130, 40
+_TIP = (
+    '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0L10 5L0 10z" fill="#3f51b5"/></marker></defs>'
+)
 
 
 def drawn() -> str:
@@ -19,8 +23,7 @@ def drawn() -> str:
     boxes = dict(_PLACES) | {mode: (160 + 200 * at, 320) for at, mode in enumerate(by_hand)}
     lines = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 370" font-family="sans-serif" font-size="12">',
-        '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M0 0L10 5L0 10z" fill="#3f51b5"/></marker></defs>',
+        _TIP,
         '<rect width="720" height="370" fill="white"/>',
     ]
     for old, new, why in MOVES:
@@ -57,10 +60,10 @@ def _arrow(old: tuple[int, int], new: tuple[int, int], why: str, *, back: bool) 
         x1, x2, y1, y2 = x1 + shift, x2 + shift, y1 + down, y2 - down
     middle_x, middle_y = (x1 + x2) // 2, (y1 + y2) // 2
     lift = -8 if y1 == y2 else (-14 if y2 > y1 else 22)
+    style = 'text-anchor="middle" fill="#222" stroke="white" stroke-width="4" paint-order="stroke"'
     return [
         f'<path d="M{x1} {y1}L{x2} {y2}" stroke="#3f51b5" fill="none" marker-end="url(#tip)"/>',
-        f'<text x="{middle_x}" y="{middle_y + lift}" text-anchor="middle" fill="#222" stroke="white" stroke-width="4" '
-        f'paint-order="stroke">{escape(why)}</text>',
+        f'<text x="{middle_x}" y="{middle_y + lift}" {style}>{escape(why)}</text>',
     ]
 
 

@@ -70,7 +70,7 @@ def test_a_large_batch_to_a_paused_server_ends_after_one_timeout(
 ) -> None:
     """What was sent may have run; the rest has not."""
     redis = own_redis()
-    store = bare(redis.url, timeout=0.3)
+    store = bare(redis.url, timeout=2.0, connect_timeout=2.0)
     store.run(one())
     operations = [one()] * (3 * CHUNK)
     with redis.server.paused():
@@ -80,7 +80,7 @@ def test_a_large_batch_to_a_paused_server_ends_after_one_timeout(
         spent = time.monotonic() - begun
     failures = [type(outcome.error) for outcome in outcomes if isinstance(outcome, Error)]
     assert failures == [ReplyTimeout] * CHUNK + [NotSent] * (2 * CHUNK)
-    assert spent < 1.5
+    assert spent < 4.0
     store.close()
 
 

@@ -36,7 +36,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "bcrypt": ("passwords/",),
     "zxcvbn": ("passwords/",),
     "jwt": ("tokens/",),
-    "cryptography": ("tokens/",),
+    "cryptography": ("tokens/", "cache/"),
     "structlog": ("logging/",),
     "pybreaker": ("resilience/",),
     "tenacity": ("resilience/",),

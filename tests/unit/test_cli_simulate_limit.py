@@ -124,7 +124,8 @@ def test_lines_of_both_formats() -> None:
     """Escaped quotes, IPv6, users with spaces, requests that are none."""
     common = parse_line('::1 - ada l [20/Nov/2026:10:00:00 +0100] "POST /a?b=c HTTP/2" 201 -')
     assert common is not None
-    assert common[1:] == ("::1", "ada l", "POST", "/a", "201")
+    assert common[1:6] == ("::1", "ada l", "POST", "/a", "201")
+    assert (common.query, common.size) == ("b=c", 0)
     odd = parse_line('1.2.3.4 - - [20/Nov/2026:10:00:00 +0000] "\\x16\\x03" 400 0 "-" "-"')
     assert odd is not None
     assert (odd.method, odd.status) == ("-", "400")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from backendkit.core.clock import SECOND_US, Clock, ManualClock, SystemClock
+from backendkit.core.clock import SECOND_US, Clock, ManualClock, SystemClock, seconds_of
 from tests.ground.loops import in_threads
 
 
@@ -93,3 +93,13 @@ def test_threads_share_a_manual_clock() -> None:
 
     in_threads(8, work)
     assert (clock.mono_us(), clock.wall_us()) == (16_000, 32_000)
+
+
+def test_seconds_are_the_clocks_own() -> None:
+    """The machine's clock is read directly; any other is asked."""
+    clock = ManualClock(mono_us=1_500_000)
+    seconds = seconds_of(clock)
+    assert seconds() == 1.5
+    clock.advance(500_000)
+    assert seconds() == 2.0
+    assert abs(seconds_of(SystemClock())() - SystemClock().mono_us() / 1e6) < 60

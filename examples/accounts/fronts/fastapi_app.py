@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import backendkit.fastapi
-from backendkit.fastapi import AsgiLimits
+from backendkit.fastapi import AsgiCache, AsgiLimits
 from backendkit.fastapi.sessions import jwks_router, session_router
+from backendkit.http import CacheRule
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
 from examples.accounts.fronts.fastapi_routes.door import door_router
@@ -38,6 +39,7 @@ def create_app(services: Services | None = None) -> FastAPI:
     backendkit.fastapi.install(app, parts.kit)
     for rule in (parts.limits.everything, parts.limits.writes):
         app.add_middleware(AsgiLimits, rule=rule, errors=parts.kit.errors)
+    app.add_middleware(AsgiCache, rule=CacheRule())  # tags and 304, nothing stored
     app.include_router(users_router(parts.accounts))
     app.include_router(payments_router(parts.payments))
     app.include_router(scores_router(parts.scoring))

@@ -3,7 +3,9 @@
 from flask import Flask
 
 import backendkit.flask
+from backendkit.flask import WsgiCache
 from backendkit.flask.sessions import jwks_blueprint, session_blueprint
+from backendkit.http import CacheRule
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
 from examples.accounts.fronts.flask_routes.door import door_blueprint
@@ -23,6 +25,8 @@ def create_app(services: Services | None = None) -> Flask:
         configure_logging(server_access=False)  # the kit writes better ones
     parts = services or Services.from_env()
     app = Flask("accounts")
+    cached = WsgiCache(app.wsgi_app, CacheRule())  # tags and 304, nothing stored
+    app.wsgi_app = cached  # type: ignore[method-assign,assignment]  # as Flask's manual puts middleware around it
     backendkit.flask.install(app, parts.kit)
     for rule in (parts.limits.everything, parts.limits.writes):
         backendkit.flask.limit_app(app, rule)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from examples.client.scene import Section
 from examples.client.scenes import (
+    conditions,
     door,
     failures,
     leaving,
@@ -18,6 +19,7 @@ SECTIONS: Sequence[Section] = (
     users.SECTION,
     refusals.SECTION,
     failures.SECTION,
+    conditions.SECTION,
     limits.SECTION,
     door.SECTION,
     logins.SECTION,

@@ -62,6 +62,16 @@ class SystemClock:
         await asyncio.sleep(max(us, 0) / SECOND_US)
 
 
+def seconds_of(clock: Clock) -> Callable[[], float]:
+    """Return the clock's monotonic reading in seconds, for paths on which every 10 ns count.
+
+    The machine's clock is then read without a call in between, which costs a third of its `mono_us`.
+    """
+    if type(clock) is SystemClock:
+        return time.monotonic
+    return lambda: clock.mono_us() / SECOND_US
+
+
 def nanoseconds(clock: Clock) -> Callable[[], int]:
     """Return a quick reading of a clock's `mono_us`, in nanoseconds: hot paths read it twice per call."""
     if type(clock) is SystemClock:

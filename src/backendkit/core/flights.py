@@ -44,7 +44,7 @@ class Flights:
     def after_fork_in_child(self) -> None:
         """Forget flights whose leaders live in the parent process."""
         self._lock = threading.Lock()
-        self._flights: dict[object, _Flight] = {}
+        self._flights: dict[object, Flight] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
@@ -55,6 +55,43 @@ class Flights:
         """Let later callers of `key` start a new load; those who wait still get the outcome of the old one."""
         with self._lock:
             self._flights.pop(key, None)
+
+    def detach_all(self) -> None:
+        """Let later callers of every key start new loads."""
+        with self._lock:
+            self._flights.clear()
+
+    def __contains__(self, key: object) -> bool:
+        """Whether `key` is being loaded by somebody whom later callers would join."""
+        return key in self._flights
+
+    def board(self, key: object) -> tuple[Flight, bool]:
+        """Join the flight of `key`, or begin one; True: the caller leads, and must `land` it whatever happens."""
+        flight, leads = self._board(key)
+        if leads:
+            # Nothing else runs on this loop's thread while a caller that blocks leads, so that a task may wait for either.
+            flight.in_task = _running_loop() is not None
+        return flight, leads
+
+    def land(self, key: object, flight: Flight, outcome: Outcome[Any]) -> None:
+        """End a flight that `board` had the caller lead."""
+        self._land(key, flight, outcome)
+
+    def wait_sync(self, flight: Flight) -> Outcome[Any] | None:
+        """Block until a flight lands; None: it is led from here, or takes too long."""
+        if flight.led_from_here() or not flight.landed.wait(self._longest_wait):
+            return None
+        return flight.outcome
+
+    async def wait_async(self, flight: Flight) -> Outcome[Any] | None:
+        """Suspend until a flight lands; None: a caller that blocks here leads it, or it takes too long."""
+        if flight.blocked_from_here():
+            return None
+        try:
+            async with asyncio.timeout(self._longest_wait):
+                return await flight.waiter()
+        except TimeoutError:
+            return None
 
     def share_sync(self, key: object, load: Callable[[], Outcome[T]]) -> Outcome[T]:
         """Lead in this thread, or block until the leader lands."""
@@ -86,7 +123,7 @@ class Flights:
             return await load()
 
     def _take_off(
-        self, key: object, flight: _Flight, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
+        self, key: object, flight: Flight, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
     ) -> None:
         """Lead in a task of its own, in a copy of the first caller's context that is detached from its request."""
         flight.in_task = True
@@ -104,15 +141,15 @@ class Flights:
 
         task.add_done_callback(ended)
 
-    def _board(self, key: object) -> tuple[_Flight, bool]:
+    def _board(self, key: object) -> tuple[Flight, bool]:
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None:
                 return flight, False
-            flight = self._flights[key] = _Flight()
+            flight = self._flights[key] = Flight()
             return flight, True
 
-    def _lead(self, key: object, flight: _Flight, load: Callable[[], Outcome[T]]) -> Outcome[T]:
+    def _lead(self, key: object, flight: Flight, load: Callable[[], Outcome[T]]) -> Outcome[T]:
         outcome: Outcome[T] = _interrupted()
         try:
             outcome = load()
@@ -124,7 +161,7 @@ class Flights:
         return outcome
 
     async def _lead_async(
-        self, key: object, flight: _Flight, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
+        self, key: object, flight: Flight, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
     ) -> None:
         outcome: Outcome[T] = _interrupted()
         try:
@@ -134,18 +171,18 @@ class Flights:
         finally:
             self._land(key, flight, outcome)
 
-    def _land(self, key: object, flight: _Flight, outcome: Outcome[Any]) -> None:
+    def _land(self, key: object, flight: Flight, outcome: Outcome[Any]) -> None:
         self._forget(key, flight)
         flight.land(outcome)
 
-    def _forget(self, key: object, flight: _Flight) -> None:
+    def _forget(self, key: object, flight: Flight) -> None:
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
 
 
-class _Flight:
-    """One load and those who wait for it."""
+class Flight:
+    """One load and those who wait for it; `Flights` makes and lands them."""
 
     __slots__ = ("_lock", "_loop", "_thread", "_waiters", "in_task", "landed", "outcome")
 
@@ -180,6 +217,7 @@ class _Flight:
         return future
 
     def land(self, outcome: Outcome[Any]) -> None:
+        """Give everybody the outcome; only the first counts."""
         with self._lock:
             if self.outcome is not None:
                 return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from backendkit.core.clock import Clock
 from backendkit.core.operation import Operation
@@ -113,4 +113,49 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close connections; later operations raise `StoreClosed`. Closing twice does nothing."""
+        ...
+
+
+class Listener(Protocol):
+    """Listens to one server, on one channel.
+
+    Attributes:
+        server: its name.
+        identity: changes when another server, or one that has lost its data, answers to the name.
+    """
+
+    server: str
+    identity: bytes
+
+    def ping(self, number: int) -> None:
+        """Send a heartbeat: its answer comes after all that was published before it was sent."""
+        ...
+
+    def read(self, seconds: float) -> tuple[list[bytes], int | None]:
+        """Return the messages that have come, and the last heartbeat that was answered; waits for `seconds` at the most."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+@runtime_checkable
+class Broadcasts(Protocol):
+    """A store whose scripts can publish, and which can be listened to."""
+
+    def primaries(self) -> Sequence[str]:
+        """Return the servers whose scripts may publish: to miss nothing, all must be listened to."""
+        ...
+
+    def listen(self, server: str, channel: bytes) -> Listener:
+        """Return who listens to a server.
+
+        Raises:
+            StoreError: it cannot be listened to.
+        """
+        ...
+
+    def suspect(self, server: str) -> None:
+        """Note that a server does not answer: `primaries` asks anew."""
         ...

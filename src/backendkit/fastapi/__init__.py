@@ -20,7 +20,16 @@ except ModuleNotFoundError as error:
 from backendkit.fastapi.breakers import breakers_router
 from backendkit.fastapi.install import install
 from backendkit.fastapi.limits import RateLimit, limited
+from backendkit.http.cache_asgi import AsgiCache
 from backendkit.http.limit_asgi import AsgiLimits
 from backendkit.http.openapi import raises
 
-__all__ = ["AsgiLimits", "RateLimit", "breakers_router", "install", "limited", "raises"]
+__all__ = [
+    "AsgiCache",
+    "AsgiLimits",
+    "RateLimit",
+    "breakers_router",
+    "install",
+    "limited",
+    "raises",
+]

@@ -22,9 +22,11 @@ from backendkit.flask.breakers import breakers_blueprint
 from backendkit.flask.install import install
 from backendkit.flask.limits import limit, limit_app, limited
 from backendkit.flask.reading import body, path, query
+from backendkit.http.cache_wsgi import WsgiCache
 from backendkit.http.limit_wsgi import WsgiLimits
 
 __all__ = [
+    "WsgiCache",
     "WsgiLimits",
     "body",
     "breakers_blueprint",

@@ -29,6 +29,7 @@ The state is this process's own. No lock is held while your code runs, be it fun
 """
 
 from backendkit.core.errors import DeadlineExceeded
+from backendkit.resilience.arguments import BreakerArguments
 from backendkit.resilience.backoffs import FullJitter, full_jitter
 from backendkit.resilience.budgets import Budget
 from backendkit.resilience.bulkheads import Bulkhead
@@ -50,7 +51,7 @@ from backendkit.resilience.events import (
     CircuitStrained,
     CircuitTransition,
 )
-from backendkit.resilience.face import BreakerArguments, CircuitBreaker
+from backendkit.resilience.face import CircuitBreaker
 from backendkit.resilience.fallbacks import Fallback
 from backendkit.resilience.hedges import Hedge
 from backendkit.resilience.layers import Policy

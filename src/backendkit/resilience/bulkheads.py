@@ -27,7 +27,7 @@ class Bulkhead(Policy):
     that is cancelled just as its turn comes passes it on. Waiting is no part of the call: a breaker around it does not
     count it as slow. A stream holds its slot from the first item to its end.
 
-    A call that finds room costs 0.4 us.
+    A call that finds room costs 0.5 us more.
 
     Args:
         limit: calls at once, 1..1,000,000.

@@ -42,6 +42,23 @@ class CircuitStrained(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CallRetried(Event):
+    """An attempt failed and another one follows.
+
+    Attributes:
+        policy: the retry's name.
+        attempt: the number of the one that failed, from 1.
+        pause_us: how long it waits before the next.
+        cause: the class of what it failed with, as `module.Name`.
+    """
+
+    policy: str
+    attempt: int
+    pause_us: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitObserved(Event):
     """A circuit that processes share was moved by another one, which told it as a `CircuitTransition`.
 
@@ -71,20 +88,3 @@ class CircuitKeptClosed(Event):
     circuit: str
     calls: int
     failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallRetried(Event):
-    """An attempt failed and another one follows.
-
-    Attributes:
-        policy: the retry's name.
-        attempt: the number of the one that failed, from 1.
-        pause_us: how long it waits before the next.
-        cause: the class of what it failed with, as `module.Name`.
-    """
-
-    policy: str
-    attempt: int
-    pause_us: int
-    cause: str

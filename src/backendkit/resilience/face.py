@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, TypeVar, Unpack, cast, overload
+from typing import Any, TypeVar, Unpack, overload
 
 import pybreaker
 
 from backendkit.core import checks
-from backendkit.core.checks import Duration
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.events import Hooks
-from backendkit.core.store import Store
 from backendkit.resilience import wrappers
+from backendkit.resilience.arguments import BreakerArguments, checked
 from backendkit.resilience.asking import take_shared
 from backendkit.resilience.blocks import Blocks
 from backendkit.resilience.chance import Chance, system_chance
@@ -28,7 +27,6 @@ from backendkit.resilience.standing import (
     MachineStorage,
     consecutive_options,
     mode_of,
-    refuse_foreign,
     state_object,
 )
 from backendkit.resilience.steps import Step, kind_of
@@ -36,39 +34,6 @@ from backendkit.resilience.telling import Listener, Teller
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
-
-
-class BreakerArguments(BreakerOptions, total=False):
-    """What `CircuitBreaker` takes by keyword, beside `policy`, `clock` and `chance`.
-
-    The options of `BreakerPolicy`, and:
-
-    - `on`: what is a failure, classes of exceptions or functions that take one; by default every `Exception`.
-    - `exclude`: what is ignored, in the same terms. It enters no count, and pybreaker's listeners hear of no success.
-    - `failed_result`: a function that tells of a result whether it is a failure.
-    - `listeners`: pybreaker's listeners.
-    - `hooks`: who takes event records.
-    - `fail_max`, `reset_timeout`, `success_threshold`: as in pybreaker: opens at so many failures in a row, for so
-      many seconds each time, and closes after so many trials without a failure.
-    - `state_storage`, `throw_new_error_on_trip`: refused, with a reason.
-    - `store`: where the state lives that breakers of this name share, in all processes; None: in this object alone.
-    - `namespace`: separates applications that share a server: letters, digits and `. _ -`.
-    - `coalesce`: for how long good calls may wait to be told to the store together, 0..1 s; 0: each is told at once.
-    """
-
-    on: Iterable[Classifier]
-    exclude: Iterable[Classifier]
-    failed_result: Callable[[Any], bool] | None
-    listeners: Iterable[Listener]
-    hooks: Hooks
-    fail_max: int
-    reset_timeout: float
-    success_threshold: int
-    store: Store | None
-    namespace: str
-    coalesce: Duration
-    state_storage: None
-    throw_new_error_on_trip: bool
 
 
 class CircuitBreaker(Blocks, pybreaker.CircuitBreaker):  # type: ignore[misc] # `calling` there is no type
@@ -100,7 +65,7 @@ class CircuitBreaker(Blocks, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         group: Group | None = None,
         **arguments: Unpack[BreakerArguments],
     ) -> None:
-        given = _checked(arguments)
+        given = checked(arguments)
         watch = SystemClock() if clock is None else clock
         self._judge = Judge(
             on=given.pop("on", (Exception,)),
@@ -357,20 +322,3 @@ class CircuitBreaker(Blocks, pybreaker.CircuitBreaker):  # type: ignore[misc] # 
         self._judge.exclude = tuple(self._excluded_exceptions)
         self._teller.listeners = tuple(self._listeners)
         self._gate.observe()
-
-
-def _checked(arguments: BreakerArguments) -> dict[str, Any]:
-    """Return the arguments as a dict, without what pybreaker takes and this refuses.
-
-    Raises:
-        InvalidArgument: one that is refused was given.
-        TypeError: one that does not exist, as by a signature.
-    """
-    given = cast("dict[str, Any]", dict(arguments))
-    known = {**BreakerOptions.__annotations__, **BreakerArguments.__annotations__}
-    for name in given.keys() - known.keys():
-        raise TypeError(f"CircuitBreaker() got an unexpected keyword argument {name!r}")
-    refuse_foreign(given)
-    if "fail_max" in given and "trials" not in given:
-        given.setdefault("success_threshold", 1)  # pybreaker's default
-    return given

@@ -286,9 +286,6 @@ class Machine:
     def tell_soon(self) -> None:
         """Tell others what they are owed, from a task of its own."""
 
-    def _may_open(self) -> bool:
-        return self._group is None or self._group.may_open()
-
     def _count_quick(self) -> None:
         """Under the lock, before anything else: put into the window what ended without being told."""
         quick = self.quick
@@ -302,6 +299,9 @@ class Machine:
         self.settled = self.closed and window.settled
         quiet = self.closed and not (window.failed or window.slow)
         self._quiet_until_ns = window.quiet_until_us * 1000 if quiet else 0
+
+    def _may_open(self) -> bool:
+        return self._group is None or self._group.may_open()
 
     def _draw(self) -> int:
         jitter = self.rules.jitter

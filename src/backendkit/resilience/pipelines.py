@@ -39,7 +39,7 @@ class Pipeline(Policy):
 
     One object serves `def`, `async def` and generators of both kinds, any number of calls, threads and event loops. The order is the one
     given; `canonical` brings it into the usual one. An order that defeats its own layers is accepted with a `HarmfulOrder`
-    warning. A call through retry, breaker, timeout and bulkhead costs about 2 us.
+    warning. A coroutine through retry, breaker, timeout and bulkhead costs about 3 us more, within fallback and deadline 4 us.
 
     Args:
         *layers: policies, circuit breakers, pipelines.

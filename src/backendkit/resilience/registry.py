@@ -17,9 +17,10 @@ from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.events import Hooks
 from backendkit.core.fork import remake_after_fork
+from backendkit.resilience.arguments import BreakerArguments
 from backendkit.resilience.asking import guarded
 from backendkit.resilience.decide.circuit import Mode
-from backendkit.resilience.face import BreakerArguments, CircuitBreaker
+from backendkit.resilience.face import CircuitBreaker
 from backendkit.resilience.policy import BreakerPolicy
 
 MAX_SIZE = 10_000

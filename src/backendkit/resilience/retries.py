@@ -58,7 +58,7 @@ class Retry(OpeningPolicy):
     names it, it says for how long, and a deadline or `within` is there to bound it. Of a stream, only what comes before the
     first item is repeated. Repeat only what may happen twice.
 
-    A call that succeeds at once costs 0.2 us.
+    A call that succeeds at once costs 0.3 us more.
 
     Args:
         on: what to repeat: classes of exceptions, or functions that take one and say whether.

@@ -366,6 +366,7 @@ class SharedMachine(Machine):
         """Let no call take the short way of a circuit that is this process's own."""
         self.closed = self.free = self.settled = False
         self.rejecting = None
+        self._quiet_until_ns = 0
 
     def _give_back(self, asked: asyncio.Task[Grant]) -> None:
         if asked.cancelled() or asked.exception() is not None or not asked.result().granted:

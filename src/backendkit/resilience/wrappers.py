@@ -81,7 +81,8 @@ def _long(gate: Gate, inner: Step, told: _Call) -> Any:
 
 
 async def _long_async(gate: Gate, inner: Step, told: _Call) -> Any:
-    ticket = await gate.admit_async(*told) if gate.machine.shared else gate.admit(*told)
+    shared = gate.machine.shared
+    ticket = await gate.admit_async(*told) if shared else gate.admit(*told)
     try:
         result = await inner(*told)
     except BaseException as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from backendkit.cli.access_log import AccessLog, Entry
 from backendkit.cli.loading import UsageError
+from backendkit.cli.progress import Bar
 from backendkit.core.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
     limits = _limits(args.limit, args.algorithm)
     log = AccessLog(args.access_log)
-    bar = _Bar()
+    bar = Bar()
     entries: list[Entry] = []
-    for entry in log:
+    for entry in log.requests():
         entries.append(entry)
         bar.show("reading", log.read, log.size)
     outcome = simulate(
@@ -119,30 +119,3 @@ def _report(outcome: Outcome, limit: str, key: str, top: int, malformed: int) ->
 def _share(outcome: Outcome) -> str:
     share = 100 * outcome.denied / outcome.requests if outcome.requests else 0.0
     return f"{outcome.denied} of {outcome.requests} requests denied ({share:.2f} %)"
-
-
-class _Bar:
-    """A progress bar on standard error, where that is a terminal."""
-
-    _WIDTH = 30
-
-    def __init__(self) -> None:
-        self._shown = ""
-        self._terminal = sys.stderr.isatty()
-
-    def show(self, what: str, done: int, of: int) -> None:
-        """Show how far it is, if that has changed."""
-        if not self._terminal:
-            return
-        share = min(1.0, done / of) if of else 0.0
-        filled = int(share * self._WIDTH)
-        text = f"{what} [{'#' * filled}{'.' * (self._WIDTH - filled)}] {share:4.0%}"
-        if text != self._shown:
-            self._shown = text
-            sys.stderr.write(f"\r{text}")
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        """Leave no trace."""
-        if self._shown:
-            sys.stderr.write("\r" + " " * len(self._shown) + "\r")

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock
-from backendkit.core.errors import InvalidArgument, NotSent, StoreClosed
+from backendkit.core.errors import InvalidArgument, NotSent, StoreClosed, StoreUnavailable
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation, Reply, Script
@@ -22,6 +22,7 @@ from backendkit.stores.redis.aio import AsyncRedisStore
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.leases import Leases, Sent
+from backendkit.stores.redis.listen import Line
 from backendkit.stores.redis.shared import Shared, chunks, unanswered, unsent_after
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
@@ -162,6 +163,34 @@ class RedisStore:
     def route(self, operation: Operation[Any]) -> str:
         """Return the name of what would run `operation`: an address, or the service that Sentinels watch."""
         return self._shared.topology.route(operation)
+
+    def primaries(self) -> list[str]:
+        """Return the servers to listen to, see `core.store.Broadcasts`; blocks where they must be asked for."""
+        return [str(address) for address in self._primaries()]
+
+    def listen(self, server: str, channel: bytes) -> Line:
+        """Return a connection that listens to one of the `primaries`; see `core.store.Broadcasts`."""
+        for address in self._primaries():
+            if str(address) == server:
+                return Line(self._shared.dial, address, channel)
+        raise StoreUnavailable(f"{server} runs no operations any more")
+
+    def suspect(self, server: str) -> None:
+        """Have the servers be asked for before the next operation, see `core.store.Broadcasts`."""
+        topology = self._shared.topology
+        for address in topology.primaries() or ():
+            if str(address) == server:
+                topology.suspect(address)
+
+    def _primaries(self) -> list[Address]:
+        shared, topology = self._shared, self._shared.topology
+        found = topology.primaries()
+        if found is None:
+            due_us = shared.time.mono_us() + shared.left_us()
+            carrier = _BlockingCarrier(self, shared)
+            step(topology.learn(carrier, topology.generation, due_us))
+            found = topology.primaries()
+        return found or []
 
     def stats(self) -> StoreStats:
         """Return counts over all connections of this process, both faces."""

@@ -71,6 +71,10 @@ class Topology(Protocol):
         """Return a name for what would run `operation`: what fails together shares it."""
         ...
 
+    def primaries(self) -> list[Address] | None:
+        """Return all servers that run operations, or None if that must be learnt first."""
+        ...
+
     def suspect(self, address: Address | None = None) -> None:
         """Note that `address` failed or refused: what is known of it, or None: of all, may be out of date."""
         ...
@@ -115,6 +119,10 @@ class Single:
     def route(self, operation: Operation[Any]) -> str:
         """Return the server's address."""
         return str(self._address)
+
+    def primaries(self) -> list[Address]:
+        """Return the server's address."""
+        return [self._address]
 
     def suspect(self, address: Address | None = None) -> None:
         """Do nothing: there is no other server."""
@@ -235,6 +243,10 @@ class SentinelMaster(_Learnt):
         """Return the master's address, or None if it must be asked for first."""
         return None if self._stale else self._master
 
+    def primaries(self) -> list[Address] | None:
+        """Return the master's address, or None if it must be asked for first."""
+        return None if self._stale or self._master is None else [self._master]
+
     def route(self, operation: Operation[Any]) -> str:
         """Return the service's name: it fails and recovers as one, whichever server is its master."""
         return self._service
@@ -308,6 +320,12 @@ class Cluster(_Learnt):
             )
         owner = None if self._stale else self._slots[slot]
         return None if owner in self._suspects else owner
+
+    def primaries(self) -> list[Address] | None:
+        """Return all owners of slots, or None if they must be asked for first."""
+        if self._stale or self._suspects:
+            return None
+        return sorted({owner for owner in self._slots if owner is not None})
 
     def route(self, operation: Operation[Any]) -> str:
         """Return the address of the slot's last known owner."""

@@ -1,0 +1,294 @@
+"""What both faces of one cache share, and the records they make of values and entries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple, Protocol
+
+from backendkit.cache import events
+from backendkit.cache.decide import entry as entries
+from backendkit.cache.decide import timing
+from backendkit.cache.decide.entry import Entry
+from backendkit.cache.decide.tier import Answer, Keys, Life, Post
+from backendkit.cache.errors import Corrupt, NotEncodable
+from backendkit.cache.local import Local, Record, Scope
+from backendkit.cache.policy import CachePolicy, Coherence
+from backendkit.cache.stats import Counts
+from backendkit.cache.values import frozen, is_immutable, size_of
+from backendkit.cache.wire import Wire
+from backendkit.core.clock import SECOND_US
+from backendkit.core.events import Event, Hooks
+from backendkit.core.keys import KeySpace, escape
+
+
+class Upkeep(Protocol):
+    """What keeps leases and the channel alive."""
+
+    def start(self) -> None:
+        """See to it that it runs; cheap where it does."""
+        ...
+
+    def hold(self, token: bytes, keys: Keys) -> None:
+        """Renew a lease until `let_go`."""
+        ...
+
+    def let_go(self, token: bytes) -> None:
+        """Renew it no longer."""
+        ...
+
+    def note(self, operation: Any) -> None:
+        """Remember an invalidation that was carried out, to be repeated after a failover that lost it."""
+        ...
+
+    def queue(self, keys: Iterable[str], operation: Any) -> None:
+        """Carry out an invalidation as soon as possible."""
+        ...
+
+    def trusts(self, key: str) -> bool:
+        """Whether no invalidation of `key` waits in the queue."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Names:
+    """Keys and messages of one namespace.
+
+    A message is a letter, the process it comes from, its own number, and what it is about.
+    """
+
+    __slots__ = (
+        "_head",
+        "_numbers",
+        "_space",
+        "_tail",
+        "_tail_lease",
+        "channel",
+        "namespace",
+        "origin",
+    )
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        space = KeySpace("cache", version=1, kind="entry", namespace=namespace)
+        self._head, self._tail = space.around()
+        self._tail_lease = space.around("l")[1]
+        self._space = KeySpace("cache", version=1, kind="version", namespace=namespace)
+        self.channel = KeySpace("cache", version=1, kind="channel", namespace=namespace).key("all")
+        self.renew()
+
+    def renew(self) -> None:
+        """Be another process from now on."""
+        self.origin = os.urandom(8)
+        self._numbers = count(1)
+
+    def keys(self, key: str) -> Keys:
+        """Return the second tier's keys of an entry and its lease."""
+        tag = self._head + escape(key)
+        return tag + self._tail, tag + self._tail_lease
+
+    def versions(self, tags: Iterable[str]) -> tuple[bytes, ...]:
+        """Return the keys of the namespace's version, the tags' epoch, and the tags' versions; one slot."""
+        key = self._space.key
+        return (key("all"), key("all", of=("e",)), *(key("all", of=("t", tag)) for tag in tags))
+
+    def post(self, kind: bytes, about: str) -> Post:
+        """Return the channel, and a message for it."""
+        number = next(self._numbers).to_bytes(8, "big")
+        return self.channel, kind + self.origin + number + about.encode("utf-8", "surrogatepass")
+
+
+class Message(NamedTuple):
+    """A message as it came."""
+
+    kind: bytes
+    origin: bytes
+    number: bytes
+    about: str
+
+
+def read_message(raw: bytes) -> Message | None:
+    """Return a message, or None for bytes that are none."""
+    if len(raw) < 17:
+        return None
+    try:
+        return Message(raw[:1], raw[1:9], raw[9:17], raw[17:].decode("utf-8", "surrogatepass"))
+    except UnicodeDecodeError:
+        return None
+
+
+DROP, SOFTEN, WAKE, TAGS, CLEAR = b"k", b"x", b"w", b"t", b"n"
+"""What a message says: a key was invalidated or set, expired, its load has ended; tags were invalidated; all was."""
+
+
+class Call(NamedTuple):
+    """One call of `get_or_load`."""
+
+    key: str
+    loader: Callable[[], Any]
+    ttl_us: int
+    tags: tuple[str, ...]
+    policy: CachePolicy
+
+
+class Brought(NamedTuple):
+    """What a loader brought, or a caller sets, on its way into both tiers."""
+
+    value: Any
+    life: Life
+    cost_us: int
+    began: float
+
+
+class Packed(NamedTuple):
+    """An entry's bytes behind the head."""
+
+    meta: bytes
+    payload: bytes
+
+    @property
+    def tail(self) -> bytes:
+        """All of them."""
+        return self.meta + self.payload
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Core:
+    """The parts of one cache."""
+
+    local: Local
+    names: Names
+    wire: Wire | None
+    policy: CachePolicy
+    coherence: Coherence
+    hooks: Hooks
+    counts: Counts
+    upkeep: Upkeep
+    alone: bool
+    chance: Callable[[], float]
+
+    def tell(self, event: Event) -> None:
+        """Emit an event."""
+        if self.hooks:
+            self.hooks.emit(event)
+
+    def draw(self) -> bytes:
+        """Return a new token for a version or a lease."""
+        return os.urandom(8).hex().encode()
+
+    def life(self, call: Call, value: Any, ttl_us: int | None) -> Life:
+        """Return how long what was loaded lives."""
+        policy = call.policy
+        if ttl_us is None:
+            ttl_us = (
+                call.ttl_us
+                if value is not None or policy.negative_ttl is None
+                else policy.negative_us
+            )
+        fresh = timing.jittered(ttl_us, policy.jitter, self.chance()) if policy.jitter else ttl_us
+        return Life(fresh, fresh + policy.stale_us)
+
+    def packed(
+        self, call: Call, brought: Brought, scope: Scope, *, strict: bool = False
+    ) -> Packed | None:
+        """Return an entry's bytes; None, which is told, where the codec cannot keep the value."""
+        assert self.wire is not None  # noqa: S101 - only what has a second tier packs
+        tags = tuple((name, version.token) for name, version in scope.tags.items())
+        meta = entries.meta_of(scope.namespace.token, brought.cost_us, tags)
+        try:
+            about = self.names.keys(call.key)[0] + meta
+            return Packed(meta, self.wire.pack(brought.value, about))
+        except NotEncodable as error:
+            if strict or self.coherence.strict:
+                raise
+            self.tell(events.NotStored(call.key, type(error).__name__))
+            return None
+
+    def record(
+        self, call: Call, brought: Brought, scope: Scope, packed: Packed | None = None
+    ) -> Record:
+        """Return what the first tier keeps of a loaded value; its life begins now."""
+        payload = None if packed is None else packed.payload
+        record = self._kept(brought.value, payload, call.policy)
+        now = self.local.now()
+        record.fresh = now + brought.life.fresh_us / SECOND_US
+        record.stale = now + brought.life.stale_us / SECOND_US
+        record.cost = brought.cost_us / SECOND_US
+        return self._timed(record, call.policy, brought.began, scope)
+
+    def thawed(self, call: Call, answer: Answer, began: float, scope: Scope) -> Record | None:
+        """Return what the first tier keeps of the second's entry, or None where it cannot be read."""
+        entry = answer.entry
+        if entry is None or self.wire is None or not agrees(entry, scope):
+            return None
+        try:
+            about = self.names.keys(call.key)[0] + entry.meta
+            value = self.wire.unpack(entry.payload, about)
+            record = self._kept(value, entry.payload, call.policy)
+        except Corrupt as error:
+            self.tell(events.NotStored(call.key, type(error).__name__))
+            return None
+        record.fresh = began + (entry.fresh - answer.now) / SECOND_US
+        record.stale = began + (entry.stale - answer.now) / SECOND_US
+        record.cost = entry.cost / SECOND_US
+        record.at = entry.at
+        return self._timed(record, call.policy, began, scope)
+
+    def throttled(self, call: Call, stale: Record) -> Record:
+        """Return a stale record that serves for a while, because its loader has failed."""
+        record = Record(stale.value, stale.size, thaw=stale.thaw)
+        record.fresh = min(self.local.now() + call.policy.throttle_us / SECOND_US, stale.stale)
+        record.stale, record.cost, record.scope = stale.stale, 0.0, stale.scope
+        record.until = max(stale.until, record.fresh)
+        record.deadline = record.fresh
+        return record
+
+    def usable(self, record: Record | None, *, within: float | None = None) -> bool:
+        """Whether a record may serve although it is not fresh; `within` seconds after it was, if given."""
+        if record is None or not self.local.lives(record):
+            return False
+        now = self.local.now()
+        if now >= record.stale or (within is not None and now >= record.fresh + within):
+            return False
+        return self.coherence.fail_safe_when_blind or self.local.trusts(record, now)
+
+    def is_early(self, record: Record, now: float, policy: CachePolicy) -> bool:
+        """Whether this read has a fresh record refreshed before it expires."""
+        if now < record.deadline or not policy.beta:
+            return False
+        cost = int(record.cost * 1e9)
+        return timing.refreshes_early(
+            int(now * 1e9), int(record.fresh * 1e9), cost, policy.beta, self.chance()
+        )
+
+    def _kept(self, value: Any, payload: bytes | None, policy: CachePolicy) -> Record:
+        """Return a record of a value: bytes where each caller must get one of its own, for decoding beats copying."""
+        shared = policy.sharing == "shared" or is_immutable(value)
+        if not shared and payload is not None and self.wire is not None:
+            body = self.wire.body(payload)
+            if body is not None:
+                return Record(body, len(body), thaw=self.wire.codec.decode)
+        kept, thaw = frozen(value, shared=shared)
+        return Record(kept, size_of(kept), thaw=thaw)
+
+    def _timed(self, record: Record, policy: CachePolicy, began: float, scope: Scope) -> Record:
+        local = self.local
+        if policy.l1_ttl is not None:
+            record.fresh = min(record.fresh, local.now() + policy.l1_ttl_us / SECOND_US)
+        record.until = began + local.staleness
+        record.scope = scope
+        early = record.cost * policy.beta * timing.LONGEST_EARLY
+        record.deadline = record.fresh - early if policy.beta else record.fresh
+        return record
+
+
+def agrees(entry: Entry, scope: Scope) -> bool:
+    """Whether an entry was stored under the versions of a scope that has all its tags."""
+    if entry.namespace != scope.namespace.token:
+        return False
+    return all(tag in scope.tags and scope.tags[tag].token == token for tag, token in entry.tags)

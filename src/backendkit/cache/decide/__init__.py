@@ -1,0 +1,1 @@
+"""Pure decisions of the cache: entries as bytes, the scripts of the second tier, when to refresh."""

@@ -1,0 +1,124 @@
+"""Functions whose results are cached: `@cache.cached("user:{user_id}")`, for `def` and `async def` alike."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from backendkit.cache.key_template import KeyTemplate
+from backendkit.cache.loading import check_tags
+from backendkit.cache.policy import CachePolicy, lifetime_us
+from backendkit.core.checks import Duration
+from backendkit.core.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from backendkit.cache.face import Cache
+    from backendkit.cache.face_async import AsyncCache
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Cached(Generic[P, R]):
+    """A function and its cache. Called, it answers from the cache, and runs where the cache has nothing.
+
+    Attributes:
+        function: what runs.
+        template: what makes keys of its arguments.
+    """
+
+    def __init__(
+        self,
+        cache: Cache | AsyncCache,
+        function: Callable[P, R],
+        template: str | None,
+        *,
+        ttl: Duration | None,
+        tags: Iterable[str],
+        policy: CachePolicy | None,
+    ) -> None:
+        if ttl is not None:
+            lifetime_us("ttl", ttl)
+        self.function = function
+        self.template = KeyTemplate(template, function)
+        self._cache: Any = cache
+        self._key = self.template.key
+        self._find = cache._find  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a part of the face
+        self._local = cache._local  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a part of the face
+        self._tags = [_tag(each, function) for each in tags]
+        self._options: dict[str, Any] = {"ttl": ttl, "policy": policy}
+        update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Answer from the cache, or run the function."""
+        key = self._key(args, kwargs)
+        record: Any = self._find(key)
+        if record is not None and record.era is self._local.era:
+            return cast("R", record.value if record.thaw is None else record.thaw(record.value))
+        load = partial(self.function, *args, **kwargs)
+        tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]
+        return cast("R", self._cache.get_or_load(key, load, tags=tags, **self._options))
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Bind to an instance, as a function does; a key must then name what of `self` matters."""
+        if instance is None:
+            return self
+        return partial(cast("Callable[..., Any]", self), instance)
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the key of a call with these arguments."""
+        return self._key(args, kwargs)
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Remove what a call with these arguments has cached; to be awaited where the function is."""
+        return self._cache.invalidate(self._key(args, kwargs))
+
+    def expire(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Make stale what a call with these arguments has cached; to be awaited where the function is."""
+        return self._cache.expire(self._key(args, kwargs))
+
+
+class AsyncCached(Cached[P, Awaitable[R]], Generic[P, R]):
+    """A `Cached` of an `async def`."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # pyright: ignore[reportIncompatibleMethodOverride]  # a coroutine is awaitable
+        """Answer from the cache, or run the function."""
+        key = self._key(args, kwargs)
+        record: Any = self._find(key)
+        if record is not None and record.era is self._local.era:
+            return cast("R", record.value if record.thaw is None else record.thaw(record.value))
+        load = partial(self.function, *args, **kwargs)
+        tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]
+        return cast("R", await self._cache.get_or_load(key, load, tags=tags, **self._options))
+
+
+def cached(
+    cache: Cache,
+    template: str | None,
+    *,
+    ttl: Duration | None,
+    tags: Iterable[str],
+    policy: CachePolicy | None,
+) -> Callable[[Callable[P, R]], Cached[P, R]]:
+    """Return the decorator; see `Cache.cached`."""
+    wanted = tuple(tags)
+
+    def decorate(function: Callable[P, R]) -> Cached[P, R]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise InvalidArgument("function", "must return a value, and is a generator", function)
+        if inspect.iscoroutinefunction(function):
+            made: Any = AsyncCached(
+                cache.aio, function, template, ttl=ttl, tags=wanted, policy=policy
+            )
+            return cast("Cached[P, R]", made)
+        return Cached(cache, function, template, ttl=ttl, tags=wanted, policy=policy)
+
+    return decorate
+
+
+def _tag(tag: str, function: Callable[..., Any]) -> str | KeyTemplate:
+    if "{" in tag:
+        return KeyTemplate(tag, function)
+    return check_tags((tag,))[0]

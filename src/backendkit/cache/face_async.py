@@ -1,0 +1,143 @@
+"""The asynchronous face of a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from backendkit.cache import bulk, flow, writes
+from backendkit.cache.calls import call_of, checked, never, pairs_of
+from backendkit.cache.core import Core
+from backendkit.cache.decorator import Cached, cached
+from backendkit.cache.io import AwaitingIO
+from backendkit.cache.loading import MISSING, check_tags
+from backendkit.cache.policy import CachePolicy
+from backendkit.cache.stats import CacheStats
+from backendkit.core.checks import Duration
+
+if TYPE_CHECKING:
+    from backendkit.cache.face import Cache
+
+P = ParamSpec("P")
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class AsyncCache:
+    """The asynchronous face of a `Cache`; methods, arguments and errors are the same."""
+
+    __slots__ = ("_cache", "_core", "_find", "_io", "_local")
+
+    def __init__(self, cache: Cache, core: Core, io: AwaitingIO) -> None:
+        self._cache = cache
+        self._core = core
+        self._local = core.local
+        self._find = core.local.l1.get
+        self._io = io
+
+    @property
+    def sync(self) -> Cache:
+        """The synchronous face of the same cache."""
+        return self._cache
+
+    async def get(self, key: str, default: D | None = None) -> Any | D | None:
+        """Return the value of `key` if a tier has it fresh, else `default`; see `Cache.get`."""
+        record = self._find(key)
+        if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
+            return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined] # as above
+        value = (await self.get_many((key,)))[key]
+        return default if value is MISSING else value
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]],
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> T:
+        """Return the value of `key`, loading it where no tier has it; see `Cache.get_or_load`."""
+        record = self._find(key)
+        if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
+            return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined,no-any-return] # as above
+        call = call_of(self._core, key, loader, ttl=ttl, tags=tags, policy=policy)
+        return await flow.get_or_load(self._io, self._core, call)  # type: ignore[no-any-return] # a codec's value
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values of keys; see `Cache.get_many`."""
+        calls = [call_of(self._core, key, never) for key in keys]
+        return await writes.get_many(self._io, self._core, calls)
+
+    async def get_or_load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[list[str]], Awaitable[Mapping[str, Any]]],
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> list[Any]:
+        """Return the values of keys, in order; see `Cache.get_or_load_many`."""
+        tags = tuple(tags)
+        calls = [call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
+        return await bulk.get_or_load_many(self._io, self._core, calls, loader)
+
+    async def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> None:
+        """Store a value in both tiers; see `Cache.set`."""
+        call = call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy)
+        await writes.set_many(self._io, self._core, [(call, value)])
+
+    async def set_many(
+        self,
+        values: Mapping[str, Any],
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> None:
+        """Store several values; see `Cache.set_many`."""
+        await writes.set_many(self._io, self._core, pairs_of(self._core, values, ttl, tags, policy))
+
+    async def invalidate(self, *keys: str) -> None:
+        """Remove entries; see `Cache.invalidate`."""
+        await writes.invalidate(self._io, self._core, checked(keys))
+
+    async def expire(self, *keys: str) -> None:
+        """Make entries stale; see `Cache.expire`."""
+        await writes.expire(self._io, self._core, checked(keys))
+
+    async def invalidate_tags(self, *tags: str) -> None:
+        """Remove all entries that carry one of these tags; see `Cache.invalidate_tags`."""
+        await writes.invalidate_tags(self._io, self._core, check_tags(tags))
+
+    async def clear(self) -> None:
+        """Remove all entries of the namespace; see `Cache.clear`."""
+        await writes.clear(self._io, self._core)
+
+    def cached(
+        self,
+        template: str | None = None,
+        *,
+        ttl: Duration | None = None,
+        tags: Iterable[str] = (),
+        policy: CachePolicy | None = None,
+    ) -> Callable[[Callable[P, T]], Cached[P, T]]:
+        """Return a decorator that caches a function's results; see `Cache.cached`."""
+        return cached(self._cache, template, ttl=ttl, tags=tags, policy=policy)
+
+    def stats(self) -> CacheStats:
+        """Return what this process's part of the cache has done."""
+        return self._cache.stats()
+
+    async def close(self) -> None:
+        """Stop listening; see `Cache.close`."""
+        self._cache.close()

@@ -1,0 +1,367 @@
+"""What one process knows: its first tier, the loads in the air, the versions it has read, and how far to trust them.
+
+Every change of the first tier happens under its lock, by one rule: what is to be stored belongs to a `Ticket` taken
+before anything was asked of anybody, and is stored only if nobody has detached the ticket since. Handling a message
+detaches under the same lock. Versions are objects: whoever learns that one was replaced marks it dead, and all that
+was loaded under it is dead with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakValueDictionary
+
+from cachetools import LRUCache
+
+from backendkit.cache.bell import Bell
+from backendkit.cache.l1 import L1, Entry
+from backendkit.core.clock import Clock, seconds_of
+from backendkit.core.flights import Flights
+
+
+class Version:
+    """The version of a namespace, a tag, or of all tags together, as this process has read it.
+
+    Attributes:
+        token: what entries carry.
+        read: whether the second tier knows it; an invented one only lets entries die.
+        alive: False once somebody has replaced it.
+        until: seconds on the monotonic clock until which it counts while nobody tells of changes.
+    """
+
+    __slots__ = ("__weakref__", "alive", "read", "token", "until")
+
+    def __init__(self, token: bytes, until: float, *, read: bool = True) -> None:
+        self.token = token
+        self.read = read
+        self.alive = True
+        self.until = until
+
+
+class Scope:
+    """The versions that a load runs under; taken before it begins."""
+
+    __slots__ = ("epoch", "namespace", "tags")
+
+    def __init__(self, namespace: Version, epoch: Version, tags: dict[str, Version]) -> None:
+        self.namespace = namespace
+        self.epoch = epoch
+        self.tags = tags
+
+    @property
+    def alive(self) -> bool:
+        """Whether none of them was replaced."""
+        return self.namespace.alive and all(tag.alive for tag in self.tags.values())
+
+
+class Record(Entry):
+    """An entry of the first tier.
+
+    Attributes:
+        thaw: makes a value that the caller may change; None: nobody can change it.
+        fresh: seconds on the monotonic clock until which it is fresh; `deadline` may come earlier.
+        stale: until when it may serve where nothing fresh can be had.
+        until: until when it may serve although nobody tells of changes.
+        cost: seconds that its load took.
+        at: of the second tier's entry, see `decide.entry`; 0: none.
+        scope: the versions that it was loaded under.
+        era: the local era in which these were last seen alive.
+    """
+
+    __slots__ = ("at", "cost", "era", "fresh", "scope", "stale", "thaw", "until")
+
+    def __init__(self, value: Any, size: int, *, thaw: Callable[[Any], Any] | None) -> None:
+        super().__init__(value, size, 0.0)
+        self.thaw = thaw
+        self.fresh = self.stale = self.until = math.inf
+        self.cost = 0.0
+        self.at = 0
+        self.scope: Scope | None = None
+        self.era: object = None
+
+    def give(self) -> Any:
+        """Return the value for a caller who may do with it what it likes."""
+        return self.value if self.thaw is None else self.thaw(self.value)
+
+
+class Ticket:
+    """The right to store under one key; shared by all who have asked and not yet stored.
+
+    Attributes:
+        began: seconds on the monotonic clock when the first of them asked.
+        attached: False once something was heard that concerns the key.
+        count: of those who have not yet stored.
+    """
+
+    __slots__ = ("attached", "began", "count")
+
+    def __init__(self, began: float = math.inf) -> None:
+        self.began = began
+        self.attached = True
+        self.count = 0
+
+
+class Local:
+    """One cache's state in this process.
+
+    Args:
+        l1: the first tier.
+        flights: loads in the air.
+        clock: the store's.
+        staleness: seconds for which an entry counts after its load or read began, while nobody tells of changes;
+            infinite where nobody else can change anything.
+    """
+
+    def __init__(self, l1: L1, flights: Flights, clock: Clock, staleness: float) -> None:
+        self.l1 = l1
+        self.flights = flights
+        self.now = seconds_of(clock)
+        self.staleness = staleness
+        self.era: object = object()
+        self._lock = l1.lock
+        self._forget()
+
+    def _forget(self) -> None:
+        self.namespace: Version | None = None
+        self.epoch: Version | None = None
+        self._tags: WeakValueDictionary[str, Version] = WeakValueDictionary()
+        # Whose entries have been evicted: without it each read from the second tier would ask for them again.
+        self._recent: LRUCache[str, Version] = LRUCache(_RECENT_TAGS)
+        self._tickets: dict[str, Ticket] = {}
+        self._bells: dict[str, Bell] = {}
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: what the parent's thread kept up to date nobody does here."""
+        self.l1.clear()
+        self.era = object()
+        self._forget()
+
+    # Entries
+
+    def board(self, key: str) -> Ticket:
+        """Take a ticket, before anything about `key` is asked of anybody; give it back by `land`."""
+        with self._lock:
+            ticket = self._tickets.get(key)
+            if ticket is None:
+                ticket = self._tickets[key] = Ticket(self.now())
+            ticket.count += 1
+            return ticket
+
+    def land(self, key: str, ticket: Ticket) -> None:
+        """Give a ticket back."""
+        with self._lock:
+            ticket.count -= 1
+            if not ticket.count and self._tickets.get(key) is ticket:
+                del self._tickets[key]
+
+    def part(self, key: str) -> None:
+        """Keep who asks now from joining a load that began too long ago, if nobody tells of changes: one may be due."""
+        if key not in self.flights:
+            return
+        now = self.now()
+        with self._lock:
+            ticket = self._tickets.get(key)
+            if ticket is None or now < self.l1.trusted_until or now < ticket.began + self.staleness:
+                return
+            del self._tickets[key]
+            ticket.attached = False
+        self.flights.detach(key)
+
+    def fill(self, key: str, ticket: Ticket, record: Record) -> bool:
+        """Store, if the ticket is still attached and no version was replaced; tell whether it was."""
+        with self._lock:
+            if not ticket.attached or (record.scope is not None and not record.scope.alive):
+                return False
+            record.era = self.era
+            gone = self.l1.place(key, record)
+        gone.clear()
+        return True
+
+    def replace(self, key: str, ticket: Ticket, record: Record | None) -> None:
+        """Store what this process itself has just set; all that was asked for before is detached."""
+        with self._lock:
+            was_attached = ticket.attached
+            gone = self._drop(key)
+            if record is not None and was_attached and (record.scope is None or record.scope.alive):
+                record.era = self.era
+                gone += self.l1.place(key, record)
+        self.flights.detach(key)
+        gone.clear()
+
+    def drop(self, key: str) -> None:
+        """Forget an entry, and detach all that is under way for it."""
+        with self._lock:
+            gone = self._drop(key)
+        self.flights.detach(key)
+        self.ring(key)
+        gone.clear()
+
+    def soften(self, key: str) -> None:
+        """Let an entry be stale from now on, and detach all that is under way for it."""
+        now = self.now()
+        with self._lock:
+            ticket = self._tickets.pop(key, None)
+            if ticket is not None:
+                ticket.attached = False
+            record = self.l1.peek(key)
+            if isinstance(record, Record):
+                record.fresh = min(record.fresh, now)
+                record.deadline = min(record.deadline, now)
+        self.flights.detach(key)
+        self.ring(key)
+
+    def flush(self) -> None:
+        """Forget all: something may have been missed."""
+        with self._lock:
+            self.era = object()
+            self._bury([self.namespace, self.epoch, *self._tags.values()])
+            self.namespace = self.epoch = None
+            self._tags.clear()
+            for ticket in self._tickets.values():
+                ticket.attached = False
+            self._tickets.clear()
+        self.l1.clear()
+        self.flights.detach_all()
+        for key in list(self._bells):
+            self.ring(key)
+
+    def lives(self, record: Record) -> bool:
+        """Whether the versions of an entry are those of now."""
+        era = self.era  # before the look: a version that dies meanwhile has changed the era first
+        if record.era is era:
+            return True
+        if record.scope is None or not record.scope.alive:
+            return False
+        record.era = era
+        return True
+
+    def trusts(self, record: Record, now: float) -> bool:
+        """Whether nothing that concerns an entry can have changed for longer than the staleness allowed."""
+        return now < self.l1.trusted_until or now < record.until
+
+    def _drop(self, key: str) -> list[Entry]:
+        ticket = self._tickets.pop(key, None)
+        if ticket is not None:
+            ticket.attached = False
+        gone = self.l1.drop(key)
+        return [] if gone is None else [gone]
+
+    # Versions
+
+    def known(self, tags: Iterable[str]) -> Scope | None:
+        """Return the versions of now, if all of them are known."""
+        now = self.now()
+        with self._lock:
+            namespace, epoch = self._valid(self.namespace, now), self._valid(self.epoch, now)
+            if namespace is None or epoch is None:
+                return None
+            found: dict[str, Version] = {}
+            for tag in tags:
+                version = self._valid(self._tags.get(tag), now)
+                if version is None:
+                    return None
+                found[tag] = version
+            return Scope(namespace, epoch, found)
+
+    def mark(self) -> object:
+        """Return what `learn` needs; to be taken before versions are asked for."""
+        return self.era
+
+    def learn(
+        self, mark: object, began: float, tokens: tuple[bytes, bytes], tags: dict[str, bytes]
+    ) -> Scope | None:
+        """Note versions as they were read; None if one may have been replaced since `mark`."""
+        until = began + self.staleness
+        with self._lock:
+            if self.era is not mark:
+                return None
+            self.namespace = self._kept(self.namespace, tokens[0], until)
+            self.epoch = self._kept(self.epoch, tokens[1], until)
+            found = {
+                tag: self._kept(self._tags.get(tag), token, until) for tag, token in tags.items()
+            }
+            self._tags.update(found)
+            self._recent.update(found)
+            return Scope(self.namespace, self.epoch, found)
+
+    def invent(self, tags: Iterable[str], draw: Callable[[], bytes], *, read: bool) -> Scope:
+        """Return versions where nobody can be asked: those that were known, else new ones.
+
+        Args:
+            tags: of the load.
+            draw: makes tokens.
+            read: whether they count as read: True where there is no second tier.
+        """
+        with self._lock:
+            if self.namespace is None:
+                self.namespace = Version(draw(), math.inf, read=read)
+            if self.epoch is None:
+                self.epoch = Version(draw(), math.inf, read=read)
+            found: dict[str, Version] = {}
+            for tag in tags:
+                version = self._tags.get(tag)
+                if version is None:
+                    version = self._tags[tag] = Version(draw(), math.inf, read=read)
+                found[tag] = version
+            return Scope(self.namespace, self.epoch, found)
+
+    def clear(self) -> None:
+        """Let the namespace's version die, and all that was loaded under it."""
+        with self._lock:
+            self.era = object()
+            self._bury([self.namespace])
+            self.namespace = None
+        self.l1.clear()
+        self.flights.detach_all()
+
+    def kill(self, tags: Iterable[str]) -> None:
+        """Let versions of tags die; loads in the air go on for those who wait, and nobody joins them."""
+        with self._lock:
+            self.era = object()
+            self._bury([self.epoch, *(self._tags.pop(tag, None) for tag in tags)])
+            self.epoch = None
+        self.flights.detach_all()
+
+    def _valid(self, version: Version | None, now: float) -> Version | None:
+        if (
+            version is None
+            or not version.read
+            or not (now < self.l1.trusted_until or now < version.until)
+        ):
+            return None
+        return version
+
+    def _kept(self, old: Version | None, token: bytes, until: float) -> Version:
+        """Return the version object for a token: the old one if it is the same, for entries refer to it."""
+        if old is not None and old.token == token and old.alive:
+            old.until = max(old.until, until)
+            return old
+        self._bury([old])
+        return Version(token, until)
+
+    def _bury(self, versions: Iterable[Version | None]) -> None:
+        for version in versions:
+            if version is not None:
+                if version.alive:
+                    self.era = object()
+                version.alive = False
+
+    # Waiting for other processes
+
+    def bell(self, key: str) -> Bell:
+        """Return what rings when the load of `key` elsewhere has ended; `hang_up` after use."""
+        with self._lock:
+            return self._bells.setdefault(key, Bell())
+
+    def ring(self, key: str) -> None:
+        """Wake whoever waits for `key`."""
+        with self._lock:
+            bell = self._bells.pop(key, None)
+        if bell is not None:
+            bell.ring()
+
+
+_RECENT_TAGS = 4_096
+"""Versions of tags that are kept although no entry of the first tier has them."""

@@ -1,0 +1,79 @@
+"""What a cache has done so far."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats:
+    """A snapshot; counters start when the cache is made, and are this process's.
+
+    Attributes:
+        l1_hits: answered by the first tier.
+        l2_hits: answered by the second.
+        misses: answered by neither.
+        loads: loaders that were run.
+        load_us: microseconds that they took together.
+        load_errors: of them, those that raised.
+        stale: callers that got what was stale.
+        refused: loaded values that were not stored, because they were invalidated meanwhile or their lease had ended.
+        errors: failures of the second tier that no caller has seen.
+        entries: in the first tier now.
+        bytes: of them.
+        evictions: of them, for room.
+        trusted: whether this process hears of invalidations now.
+    """
+
+    l1_hits: int = 0
+    l2_hits: int = 0
+    misses: int = 0
+    loads: int = 0
+    load_us: int = 0
+    load_errors: int = 0
+    stale: int = 0
+    refused: int = 0
+    errors: int = 0
+    entries: int = 0
+    bytes: int = 0
+    evictions: int = 0
+    trusted: bool = True
+
+
+class Counts:
+    """Counters that threads share."""
+
+    __slots__ = ("_counted", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counted: dict[str, int] = dict.fromkeys(_COUNTED, 0)
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count."""
+        with self._lock:
+            self._counted[name] += number
+
+    def of(self, name: str) -> int:
+        """Return one counter."""
+        return self._counted[name]
+
+    def all(self) -> dict[str, int]:
+        """Return all counters."""
+        with self._lock:
+            return dict(self._counted)
+
+
+_COUNTED: tuple[str, ...] = (
+    "l1_hits",
+    "l2_hits",
+    "misses",
+    "loads",
+    "load_us",
+    "load_errors",
+    "stale",
+    "refused",
+    "errors",
+)
+"""What is counted; the rest is looked at."""

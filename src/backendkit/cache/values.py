@@ -1,0 +1,57 @@
+"""Values as the first tier keeps them: nothing that one caller does to what it got may reach another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from typing import Any, cast
+from uuid import UUID
+
+
+def is_immutable(value: object) -> bool:
+    """Whether nobody can change `value`: numbers, texts, dates and their like, and tuples and frozensets of such."""
+    kind = type(value)
+    if kind in _IMMUTABLE or isinstance(value, Enum):
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(map(is_immutable, cast("tuple[object, ...]", value)))
+    return False
+
+
+def size_of(value: object, depth: int = 4) -> int:
+    """Return about how many bytes `value` takes, by its first items."""
+    size = sys.getsizeof(value, 64)
+    if depth == 0:
+        return size
+    if isinstance(value, Mapping):
+        held = cast("Mapping[object, object]", value)
+        return size + _items_size([*held.keys(), *held.values()], depth)
+    if isinstance(value, list | tuple | set | frozenset):
+        return size + _items_size(list(cast("list[object]", value)), depth)
+    own = getattr(value, "__dict__", None)
+    return size if own is None else size + size_of(own, depth - 1)
+
+
+def frozen(value: Any, *, shared: bool) -> tuple[Any, Callable[[Any], Any] | None]:
+    """Return what to keep of a value without a codec, and how to make a caller's own of it; None: it may be given away."""
+    if shared or is_immutable(value):
+        return value, None
+    return deepcopy(value), deepcopy
+
+
+def _items_size(items: list[object], depth: int) -> int:
+    looked = items[:_LOOKED]
+    size = sum(size_of(item, depth - 1) for item in looked)
+    return size * len(items) // len(looked) if looked else 0
+
+
+_LOOKED = 32
+_IMMUTABLE = frozenset({
+    type(None), bool, int, float, complex, str, bytes, date, datetime, time, timedelta, Decimal, Fraction, UUID, range,
+    type, type(len), type(is_immutable),
+})  # fmt: skip

@@ -1,0 +1,227 @@
+"""Reading without loading, setting, invalidating: the cache's shorter flows; both faces run them.
+
+What removes something does so in the second tier first, then here, and only then returns: the other way round, a
+reader between the two would bring back what is being removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Brought, Call, Core
+from backendkit.cache.decide import tier, versions
+from backendkit.cache.decide.tier import HIT, Keys, Post
+from backendkit.cache.flow import record_of, scope_of
+from backendkit.cache.io import CacheIO
+from backendkit.cache.loading import MISSING
+from backendkit.cache.local import Record, Scope
+from backendkit.core.errors import StoreError, StoreUnavailable
+from backendkit.core.operation import Operation
+from backendkit.core.outcome import Error, Outcome, Value
+
+R = TypeVar("R")
+
+Making = Callable[[Keys, Post], Operation[bool]]
+
+
+async def get_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str, Any]:
+    """Return what both tiers have fresh; one batch for all that the first has not."""
+    found: dict[str, Any] = {}
+    missing: list[Call] = []
+    for call in {call.key: call for call in calls}.values():
+        record = fresh(core, call.key)
+        if record is not None:
+            found[call.key] = record.give()
+        else:
+            missing.append(call)
+    core.counts.add("l1_hits", len(found))
+    if missing and not core.alone:
+        found |= await _read_many(io, core, missing)
+    core.counts.add("misses", len(calls) - len(found))
+    return {call.key: found.get(call.key, MISSING) for call in calls}
+
+
+def fresh(core: Core, key: str) -> Record | None:
+    """Return the first tier's record if it serves as it is."""
+    record = core.local.l1.peek(key)
+    if not isinstance(record, Record):
+        return None
+    now = core.local.now()
+    if now < record.fresh and core.local.trusts(record, now) and core.local.lives(record):
+        return record
+    return None
+
+
+async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str, Any]:
+    core.upkeep.start()
+    local = core.local
+    trusted = [call for call in calls if core.upkeep.trusts(call.key)]
+    tickets = [local.board(call.key) for call in trusted]
+    try:
+        scope = await scope_of(io, core, ())
+        if scope is None:
+            return {}
+        began = local.now()
+        outcomes = await carried(
+            io, [tier.read(core.names.keys(call.key), scope.namespace.token) for call in trusted]
+        )
+        found: dict[str, Any] = {}
+        for call, ticket, outcome in zip(trusted, tickets, outcomes, strict=True):
+            if isinstance(outcome, Error):
+                missed(core, outcome)
+                continue
+            if outcome.value.outcome != HIT:
+                continue
+            record = await record_of(io, core, call, outcome.value, began)
+            if record is not None:
+                local.fill(call.key, ticket, record)
+                found[call.key] = record.give()
+        core.counts.add("l2_hits", len(found))
+        return found
+    finally:
+        for call, ticket in zip(trusted, tickets, strict=True):
+            local.land(call.key, ticket)
+
+
+async def carried(io: CacheIO, operations: Sequence[Operation[R]]) -> list[Outcome[R]]:
+    """Carry out operations; one alone goes the short way."""
+    if len(operations) != 1:
+        return await io.run_many(operations)
+    try:
+        return [Value(await io.run(operations[0]))]
+    except StoreError as error:
+        return [Error(error)]
+
+
+def missed(core: Core, outcome: Error) -> None:
+    """Count a failure of the second tier, or raise it where it is not that, or shall be seen."""
+    if core.coherence.strict or not isinstance(outcome.error, StoreError):
+        outcome.unwrap()
+    core.counts.add("errors")
+
+
+async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) -> None:
+    """Store values in both tiers, whatever is there; one batch.
+
+    Raises:
+        NotEncodable: the codec cannot keep a value; nothing was stored.
+        StoreError: the second tier does not have them all; the first has none of those.
+    """
+    local = core.local
+    tickets = [local.board(call.key) for call, _ in values]
+    failures: list[Error] = []
+    try:
+        scopes = [await _scope(io, core, call.tags) for call, _ in values]
+        began = local.now()
+        brought = [Brought(v, core.life(call, v, None), 0, began) for call, v in values]
+        outcomes = await _put_many(io, core, [call for call, _ in values], brought, scopes)
+        for (call, _), ticket, each, scope, outcome in zip(
+            values, tickets, brought, scopes, outcomes, strict=True
+        ):
+            if isinstance(outcome, Error):
+                local.drop(call.key)
+                failures.append(outcome)
+                continue
+            record = core.record(call, each, scope)
+            record.at = outcome.value
+            local.replace(call.key, ticket, record)
+    finally:
+        for (call, _), ticket in zip(values, tickets, strict=True):
+            local.land(call.key, ticket)
+    if failures:
+        failures[0].unwrap()
+
+
+async def _put_many(
+    io: CacheIO, core: Core, calls: list[Call], brought: list[Brought], scopes: list[Scope]
+) -> list[Outcome[int]]:
+    if core.wire is None:
+        return [Value(0)] * len(calls)
+    core.upkeep.start()
+    names = core.names
+    operations: list[Operation[int]] = []
+    for call, each, scope in zip(calls, brought, scopes, strict=True):
+        packed = core.packed(call, each, scope, strict=True)
+        keys, post = names.keys(call.key), names.post(DROP, call.key)
+        operations.append(tier.put(keys, each.life, packed.tail if packed else b"", post))
+    return await carried(io, operations)
+
+
+async def invalidate(io: CacheIO, core: Core, keys: Sequence[str]) -> None:
+    """Remove entries from both tiers; see `Cache.invalidate`."""
+    await _remove(io, core, keys, (DROP, tier.invalidate, core.local.drop))
+
+
+async def expire(io: CacheIO, core: Core, keys: Sequence[str]) -> None:
+    """Make entries stale in both tiers; see `Cache.expire`."""
+    await _remove(io, core, keys, (SOFTEN, tier.expire, core.local.soften))
+
+
+async def _remove(
+    io: CacheIO, core: Core, keys: Sequence[str], how: tuple[bytes, Making, Callable[[str], None]]
+) -> None:
+    kind, make, here = how
+    if core.alone:
+        for key in keys:
+            here(key)
+        return
+    core.upkeep.start()
+    names = core.names
+    operations = [make(names.keys(key), names.post(kind, key)) for key in keys]
+    outcomes = await carried(io, operations)
+    failures: list[Error] = []
+    for key, operation, outcome in zip(keys, operations, outcomes, strict=True):
+        if not isinstance(outcome, Error):
+            core.upkeep.note(operation)
+        elif core.coherence.on_unreachable == "queue" and isinstance(outcome.error, StoreError):
+            core.upkeep.queue([key], operation)
+        else:
+            failures.append(outcome)
+        here(key)
+    if failures:
+        failures[0].unwrap()
+
+
+async def invalidate_tags(io: CacheIO, core: Core, tags: tuple[str, ...]) -> None:
+    """Replace the versions of tags; see `Cache.invalidate_tags`."""
+    keys = core.names.versions(tags)[1:]
+    operation = versions.bump(
+        keys, [core.draw() for _ in keys], core.names.post(TAGS, "\0".join(tags))
+    )
+    await _bump(io, core, operation, lambda: core.local.kill(tags))
+
+
+async def clear(io: CacheIO, core: Core) -> None:
+    """Replace the namespace's version; see `Cache.clear`."""
+    keys = core.names.versions(())[:1]
+    operation = versions.bump(keys, [core.draw()], core.names.post(CLEAR, ""))
+    await _bump(io, core, operation, core.local.clear)
+
+
+async def _bump(
+    io: CacheIO, core: Core, operation: Operation[bool], here: Callable[[], None]
+) -> None:
+    if core.alone:
+        here()
+        return
+    core.upkeep.start()
+    try:
+        await io.run(operation)
+        core.upkeep.note(operation)
+    except StoreError:
+        if core.coherence.on_unreachable != "queue":
+            raise
+        core.upkeep.queue([], operation)
+    finally:
+        here()
+
+
+async def _scope(io: CacheIO, core: Core, tags: Iterable[str]) -> Scope:
+    wanted = tuple(tags)
+    if core.alone:
+        return core.local.invent(wanted, core.draw, read=True)
+    scope = await scope_of(io, core, wanted)
+    if scope is None:
+        raise StoreUnavailable("the versions of the namespace could not be read")
+    return scope
