@@ -20,6 +20,7 @@ from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
 from examples.accounts.storage.factors import SqlApiKeys, SqlFactors
 from examples.accounts.upstream.mail import FileMail
+from examples.accounts.upstream.payments import HttpPayments
 from examples.accounts.upstream.scores import HttpScores
 
 
@@ -32,6 +33,7 @@ class Services:
         storage: where everything is kept.
         accounts: users, and the rules about them.
         scores: the service that keeps scores.
+        payments: the provider of payments.
         scoring: how users stand with it.
         limits: what is let through.
         tokens: who is logged in.
@@ -45,6 +47,7 @@ class Services:
     storage: SqlStorage
     accounts: Accounts
     scores: HttpScores
+    payments: HttpPayments
     scoring: Scoring
     limits: Limits
     tokens: Tokens
@@ -86,6 +89,7 @@ class Services:
             storage=storage,
             accounts=accounts,
             scores=scores,
+            payments=HttpPayments(settings.payments_url, kit),
             scoring=scoring,
             tokens=tokens,
             logins=logins,
@@ -96,6 +100,7 @@ class Services:
         )
 
     def close(self) -> None:
-        """Let go of the database and of the other service."""
+        """Let go of the database and of the other services."""
         self.storage.close()
         self.scores.close()
+        self.payments.close()

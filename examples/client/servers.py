@@ -12,6 +12,7 @@ import httpx
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
 from examples.client.keys import variables
+from examples.client.payments_service import PROVIDER, payments_service
 from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
@@ -51,8 +52,14 @@ def running(
         settings: variables that set the service up, beside those that follow from where it runs.
     """
     with ExitStack() as stack:
+        payments = stack.enter_context(payments_service())
         scores = stack.enter_context(scores_service())
-        given = {"ACCOUNTS_SCORES_URL": scores, **variables(), **settings}
+        given = {
+            "ACCOUNTS_SCORES_URL": scores,
+            "ACCOUNTS_PAYMENTS_URL": payments,
+            **variables(),
+            **settings,
+        }
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
         servers = []
         for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
@@ -63,7 +70,11 @@ def running(
             client = stack.enter_context(_client(server.url))
             server.wait_until_ready(client)
             room = house / server.plan.name
-            kept = {"mails": str(room / MAILS), "database": _database(room)}
+            kept = {
+                "mails": str(room / MAILS),
+                "database": _database(room),
+                PROVIDER: payments,
+            }
             fronts.append(Front(server.plan.name, client, server, kept))
         yield fronts
 

@@ -18,6 +18,7 @@ from examples.client.front import Front, Request
 from examples.client.in_process import asgi_front, wsgi_front
 from examples.client.keys import settings as token_settings
 from examples.client.match import difference
+from examples.client.payments_service import PROVIDER, payments_service
 from examples.client.play import perform
 from examples.client.scene import Section
 from examples.client.scenes import SECTIONS
@@ -28,9 +29,11 @@ from examples.client.transcript import Transcript
 @pytest.fixture
 def fronts(tmp_path: Path) -> Iterator[list[Front]]:
     """Both fronts, each with a database of its own."""
-    with scores_service() as scores:
+    with scores_service() as scores, payments_service() as payments:
         given = Settings(**token_settings())
-        on_fastapi, on_flask = (services(tmp_path / n, scores, given) for n in ("fastapi", "flask"))
+        on_fastapi, on_flask = (
+            services(tmp_path / n, scores, payments, given) for n in ("fastapi", "flask")
+        )
         both = [
             asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
             wsgi_front("flask", flask_app.create_app(on_flask)),
@@ -38,16 +41,20 @@ def fronts(tmp_path: Path) -> Iterator[list[Front]]:
         for front in both:
             database = f"sqlite:///{tmp_path / front.name}"
             front.kept.update(mails=str(tmp_path / f"{front.name}.mails"), database=database)
+            front.kept[PROVIDER] = payments
         yield both
         for parts in (on_fastapi, on_flask):
             parts.close()
             parts.kit.close()
 
 
-def services(file: Path, scores: str, given: Settings) -> Services:
+def services(file: Path, scores: str, payments: str, given: Settings) -> Services:
     """The service on a new database in `file`."""
     settings = ServiceSettings(
-        database_url=f"sqlite:///{file}", scores_url=scores, mail_folder=f"{file}.mails"
+        database_url=f"sqlite:///{file}",
+        scores_url=scores,
+        payments_url=payments,
+        mail_folder=f"{file}.mails",
     )
     migrate(settings.database_url)
     return Services.build(settings, Kit(given))

@@ -18,6 +18,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.flask", "Flask", "flask") from error
 
+from backendkit.flask.breakers import breakers_blueprint
 from backendkit.flask.install import install
 from backendkit.flask.limits import limit, limit_app, limited
 from backendkit.flask.reading import body, path, query
@@ -28,6 +29,7 @@ __all__ = [
     "WsgiCache",
     "WsgiLimits",
     "body",
+    "breakers_blueprint",
     "install",
     "limit",
     "limit_app",

@@ -33,10 +33,11 @@ from pydantic_settings import SettingsError as UnreadableSettings
 
 from backendkit.settings.auth import PasswordSettings, TokenSettings
 from backendkit.settings.groups import PREFIX, Fault, Group, SettingsError
+from backendkit.settings.resilience import ResilienceSettings
 
 __all__ = [
-    "PREFIX", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "SecretUrl", "Settings", "SettingsError",
-    "StoreSettings", "TokenSettings",
+    "PREFIX", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "ResilienceSettings", "SecretUrl",
+    "Settings", "SettingsError", "StoreSettings", "TokenSettings",
 ]  # fmt: skip
 
 SECRETS_DIR = "BACKENDKIT_SECRETS_DIR"
@@ -172,6 +173,11 @@ class HttpSettings(Group):
         pattern=r"^/[!-~]{0,200}$",
         description="Where balancers ask whether requests should come here; none: nowhere.",
     )
+    metrics_path: str | None = Field(
+        default=None,
+        pattern=r"^/[!-~]{0,200}$",
+        description="Where Prometheus asks for numbers, like `/metrics`, for anybody who can reach it; none: nowhere.",
+    )
     check_timeout: float = Field(
         default=1.0,
         ge=0.001,
@@ -228,6 +234,9 @@ class Settings(BaseModel):
     http: HttpSettings = Field(default_factory=HttpSettings, description="The web frame.")
     ratelimit: RateLimitSettings = Field(
         default_factory=RateLimitSettings, description="Rate limiting."
+    )
+    resilience: ResilienceSettings = Field(
+        default_factory=ResilienceSettings, description="Circuit breakers."
     )
     tokens: TokenSettings = Field(default_factory=TokenSettings, description="Tokens.")
     passwords: PasswordSettings = Field(default_factory=PasswordSettings, description="Passwords.")
