@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,7 +31,8 @@ class Kit:
     """Everything that one application shares; safe to use from any thread and from any event loop.
 
     Nothing is opened before it is used. A store that the kit opened is closed by `close`, at the latest when
-    the interpreter exits; one that was passed in belongs to whoever made it.
+    the interpreter exits, and not with the kit alone: what was made with it may outlive it. One that was passed in
+    belongs to whoever made it.
 
     Args:
         settings: None: the defaults; nothing is read from the environment (see `from_env`).
@@ -70,7 +73,7 @@ class Kit:
         self._opened: Store | None = None
         self._limits: Store | None = None
         self._hashers: list[PasswordHasher] = []
-        self._at_exit: list[weakref.finalize[[], Kit]] = []
+        self._at_exit: list[partial[None]] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -260,14 +263,23 @@ class Kit:
         set_ = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
         options: dict[str, Any] = {**set_, **more}
         store = connect(url, clock=self.clock, hooks=self.hooks, **options)
-        self._at_exit.append(weakref.finalize(self, store.close))
+        closing = partial(_close, weakref.ref(store))
+        atexit.register(closing)
+        self._at_exit.append(closing)
         return store
 
     def _release(self) -> list[Store]:
         with self._lock:
             stores = [store for store in (self._opened, self._limits) if store is not None]
             self._opened = self._limits = None
-            for finalizer in self._at_exit:
-                finalizer.detach()
+            for closing in self._at_exit:
+                atexit.unregister(closing)
             self._at_exit = []
         return stores
+
+
+def _close(store: weakref.ref[Store]) -> None:
+    """Close a store that somebody still uses as the interpreter exits."""
+    found = store()
+    if found is not None:
+        found.close()

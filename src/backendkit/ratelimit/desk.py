@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from backendkit.core import checks
 from backendkit.core.clock import SECOND_US, Clock
-from backendkit.core.errors import InvalidArgument, StoreError
+from backendkit.core.errors import InvalidArgument, StoreClosed, StoreError
 from backendkit.core.events import Hooks
 from backendkit.core.operation import Operation, Reply
 from backendkit.ratelimit.algorithms import Concurrency
@@ -222,7 +222,14 @@ class Desk:
         return decision
 
     def failed(self, check: Check, error: StoreError) -> Decision:
-        """Decide by failure policy."""
+        """Decide by failure policy.
+
+        Raises:
+            StoreClosed: no server has failed: whoever holds the limiter closed its store, or the kit that opened it.
+                An open policy would admit everybody from then on, and say nothing.
+        """
+        if isinstance(error, StoreClosed):
+            raise error
         if not self._lost:
             self._lost = True
             if self.hooks:

@@ -157,6 +157,10 @@ class RateLimiter:
         Returns:
             The decision; the store's failure is decided by `on_store_failure` and raises nothing.
 
+        Raises:
+            InvalidArgument: a key or a cost that cannot be counted.
+            StoreClosed: the store was closed, by itself or with its kit, which is no failure but a mistake.
+
         Cost: one round trip; none where a denial is remembered.
         """
         desk = self._desk
