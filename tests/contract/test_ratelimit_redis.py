@@ -25,7 +25,6 @@ from backendkit.ratelimit import (
     SlidingBuckets,
     SlidingLog,
 )
-from backendkit.ratelimit.flows import spread
 from backendkit.stores import MemoryStore, connect
 from tests.ground.cluster import ClusterGroup
 from tests.ground.loops import in_threads
@@ -33,12 +32,17 @@ from tests.ground.single import Single
 
 US = 1_000_000
 WORKER = """
-import sys
+import sys, time
 from concurrent.futures import ThreadPoolExecutor
+real, step = time.time_ns, int(sys.argv[3]) * 10**9
+time.time_ns = lambda: real() + step
+time.time = lambda: time.time_ns() / 1e9
+from backendkit.core.clock import SystemClock
 from backendkit.ratelimit import Limit, RateLimiter
 from backendkit.stores import connect
-url, name = sys.argv[1:]
-limiter = RateLimiter(connect(url, timeout=10), Limit("x", 100, per=60), name=name, deny_cache_max=0)
+assert abs(SystemClock().wall_us() - (real() + step) // 1000) < 30_000_000
+url, name = sys.argv[1:3]
+limiter = RateLimiter(connect(url, timeout=10), Limit("x", 100, per=600), name=name, deny_cache_max=0)
 with ThreadPoolExecutor(50) as pool:
     print(sum(pool.map(lambda n: limiter.hit("a").allowed, range(200))))
 """
@@ -58,9 +62,11 @@ def limiter_on(url: str, name: str, *limits: Limit, **options: Any) -> RateLimit
 def test_processes_and_threads_admit_exactly_the_limit(
     redis_single: Single, namespace: str
 ) -> None:
-    """4 processes x 50 threads on one key."""
+    """4 processes x 50 threads on one key, on machines whose clocks are 61 seconds apart from each other."""
     argv = [sys.executable, "-c", WORKER, redis_single.url, namespace]
-    workers = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(4)]
+    workers = [
+        subprocess.Popen([*argv, str(61 * n)], stdout=subprocess.PIPE) for n in (-1, 0, 1, 20)
+    ]
     admitted = [int(worker.communicate(timeout=60)[0]) for worker in workers]
     assert sum(admitted) == 100
 
@@ -237,7 +243,6 @@ def test_tentative_units_end_by_themselves(redis_cluster: ClusterGroup, namespac
     assert limiter.hit(who).source == "tentative"
     clock.advance(1)
     assert limiter.hit(who).allowed
-    assert spread is not None
 
 
 moves = st.lists(
@@ -275,7 +280,7 @@ def test_never_more_than_the_limit_in_any_window(
             face = high if verb == "raise" else low
         elif verb == "cancel" and open_decisions:
             when, taken, decision = open_decisions.pop()
-            if decision.source == "store" and face.cancel(decision):
+            if face.cancel(decision):
                 spent.remove((when, taken))
         else:
             decision = (other if verb == "lease" else face).hit("a", cost=cost)

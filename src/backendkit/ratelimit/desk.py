@@ -301,6 +301,8 @@ class Desk:
             limit = limits[check.keys.index(denial.keys[denial.place])]
             at = 2 + FIELDS * denial.place
             limits, numbers = (limit,), [0, 0, *numbers[at : at + FIELDS]]
+        if check.least > denial.cost:
+            numbers = _beyond(limits, numbers, check.least)
         decision = Decision(
             allowed=False,
             limits=limits,
@@ -333,6 +335,15 @@ def source_of(reply: list[int]) -> Source:
     if any(mark == BLOCKED for mark in denying):
         return "penalty"
     return "tentative" if all(mark == OWED for mark in denying) else "store"
+
+
+def _beyond(limits: tuple[Limit, ...], numbers: list[int], cost: int) -> list[int]:
+    """Return what is remembered of a smaller cost, for one that a limit may be too small for: then it never fits."""
+    numbers = list(numbers)
+    for place, limit in enumerate(limits):
+        if cost > limit.quota:
+            numbers[3 + FIELDS * place] = -1
+    return numbers
 
 
 def new_token() -> int:

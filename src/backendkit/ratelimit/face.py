@@ -32,6 +32,9 @@ Limits: TypeAlias = Limit | str | Iterable[Limit | str]
 TIMEOUT_S = 0.1
 """Seconds that a store may take to answer a limiter, where the limiter makes the store."""
 
+MOST_LOCAL = 100_000
+"""Keys that are counted locally while the store fails."""
+
 
 class RateLimiter:
     """Limits, counted together: a request is admitted by all of them, or consumes nothing on any.
@@ -85,7 +88,7 @@ class RateLimiter:
             deny_us=deny_us if size else 0,
             denials=Denials(size),
             lease=lease,
-            fallback=Fallback(nodes, lambda: _local_store(clock), name),
+            fallback=Fallback(nodes, MemoryStore(max_entries=MOST_LOCAL, clock=clock), name),
             hooks=hooks or Hooks(),
             hold_us=2
             * checks.duration_us("timeout", timeout, least_us=1_000, most_us=60 * SECOND_US),
@@ -173,7 +176,7 @@ class RateLimiter:
         try:
             reply = self._store.run(check.operation)
         except CrossSlot:
-            return step(flows.spread(desk, self._io, check))
+            return step(flows.hit(desk, self._io, check))
         except StoreError as error:
             return desk.failed(check, error)
         return desk.settle(check, reply, sent_us)
@@ -275,7 +278,7 @@ class AsyncRateLimiter:
         try:
             reply = await self._store.run(check.operation)
         except CrossSlot:
-            return await flows.spread(desk, self._io, check)
+            return await flows.hit(desk, self._io, check)
         except StoreError as error:
             return desk.failed(check, error)
         return desk.settle(check, reply, sent_us)
@@ -337,7 +340,3 @@ def _leasable(limits: tuple[Limit, ...], lease: Lease | None) -> tuple[Limit, ..
             rule = f"must not be given where a limit counts by {type(limit.algorithm).__name__}"
             raise InvalidArgument("lease", rule, limit.name)
     return limits
-
-
-def _local_store(clock: Clock) -> Store:
-    return MemoryStore(max_entries=100_000, clock=clock)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from threading import Lock
 
+from backendkit.core.errors import StoreError
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.outcome import Outcome, Value
+from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.ratelimit.algorithms import FixedWindow
 from backendkit.ratelimit.decide import FIELDS, TAKE
 from backendkit.ratelimit.decision import Decision
 from backendkit.ratelimit.desk import Check, Desk
-from backendkit.ratelimit.flows import LimiterIO, hit
+from backendkit.ratelimit.flows import LimiterIO, ask, hit
 
 MOST_KEPT = 10_000
 """Subjects with permits; beyond that the oldest lose theirs."""
@@ -73,8 +74,11 @@ async def hit_leased(
     async def fetch() -> Outcome[Decision]:
         wide = Check(check.plan, check.tags, (check.least, max(permits, check.least), TAKE, 0))
         sent_us = desk.mono_us()
-        decision = await hit(desk, io, wide)
-        if decision.allowed and decision.source == "store":
+        try:
+            decision = await ask(desk, io, wide)
+        except StoreError as error:
+            return Error(error)
+        if decision.allowed:
             span_us = _span_us(desk, decision)
             leases.put(check, decision.granted, sent_us + span_us, decision.numbers)
         return Value(decision)
@@ -86,8 +90,11 @@ async def hit_leased(
         decision = leases.spend(check, desk.mono_us())
         if decision is not None:
             return decision
-        decision = (await io.share((check.keys, check.least), fetch)).unwrap()
-        if decision.source != "store" or not decision.allowed:
+        fetched = await io.share((check.keys, check.least), fetch)
+        if isinstance(fetched, Error) and isinstance(fetched.error, StoreError):
+            return desk.failed(check, fetched.error)  # each by itself: a local share is counted, not shared
+        decision = fetched.unwrap()
+        if not decision.allowed:
             return decision
 
 
