@@ -7,20 +7,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backendkit.core.clock import ManualClock, SystemClock
+from backendkit.core.clock import ManualClock
 from backendkit.ratelimit import (
     GCRA,
     Algorithm,
+    Concurrency,
     Decision,
     FixedWindow,
     Lease,
     Limit,
+    Penalty,
     RateLimiter,
     SlidingBuckets,
     SlidingLog,
@@ -108,6 +110,30 @@ def test_a_full_log_fits_its_bound(redis_single: Single, namespace: str, limit: 
     assert limiter.peek("a").remaining == 0
 
 
+def test_a_ring_is_laid_anew_only_where_it_must(redis_single: Single, namespace: str) -> None:
+    """It doubles; it shrinks to what is left of the units, and to a limit that was lowered; else it stays as it is."""
+    clock = ManualClock()
+    store = connect(redis_single.url, timeout=10, clock=clock, now=clock.wall_us)
+
+    def stamps_after(units: int, limit: int = 1000) -> int:
+        limiter = RateLimiter(store, Limit("x", limit, per=60), name=namespace)
+        assert limiter.hit("a", cost=units).allowed
+        (key,) = limiter.shared[0].find("a")[0].keys([b"a"])
+        length: Any = redis_single.server.command("STRLEN", key)
+        return int((length - 28) // 7)
+
+    assert [stamps_after(1), stamps_after(15), stamps_after(1)] == [16, 16, 34]
+    assert stamps_after(1) == 34  # an admission that has room is written into it
+    clock.advance(60 * US)
+    assert [stamps_after(9), stamps_after(1)] == [34, 34]
+    clock.advance(60 * US)
+    assert stamps_after(8) == 16  # a quarter is enough
+    assert stamps_after(92) == 200
+    clock.advance(60 * US)
+    assert stamps_after(51, limit=60) == 60
+    assert stamps_after(9, limit=60) == 60
+
+
 def test_looking_and_denying_write_nothing(own_redis: Callable[..., Single]) -> None:
     """The server's own count of changes does not move."""
     single = own_redis()
@@ -165,15 +191,54 @@ def test_the_servers_clock_steps_back_an_hour(
 
 def test_a_state_outlives_its_last_write_by_a_window(redis_single: Single, namespace: str) -> None:
     """Garbage collection never takes what still counts, though not every write renews the time to live."""
-    clock = SystemClock()
-    limiter = limiter_on(redis_single.url, namespace, Limit("x", 50, per=1.2))
-    begun = clock.mono_us()
-    while clock.mono_us() - begun < 1_000_000:
-        limiter.hit("a")
-        keys: Any = redis_single.server.command("KEYS", f"*{namespace.rstrip(':')}*")
-        (key,) = keys
+    clock = ManualClock()
+    clock.advance(60 * US - clock.wall_us() % (60 * US))
+    store = connect(redis_single.url, timeout=10, clock=clock, now=clock.wall_us)
+    limiter = RateLimiter(store, Limit("x", 50, per=60), name=namespace)
+    (key,) = limiter.shared[0].find("a")[0].keys([b"a"])
+    soon, whole = 30_000, 60_000
+
+    def left_after(step_us: int) -> int:
+        clock.step_wall(step_us)
+        assert limiter.hit("a").allowed
         left: Any = redis_single.server.command("PTTL", key)
-        assert left >= 1200
+        redis_single.server.command("PEXPIRE", key, str(soon))
+        return int(left)
+
+    assert left_after(0) > whole
+    assert left_after(1) <= soon  # the same quarter of a window: what it had is enough
+    assert left_after(15 * US) > whole
+    assert left_after(0) <= soon
+    assert left_after(-3600 * US) > whole  # the server's times to live have stepped as well
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "life"),
+    [
+        (SlidingLog(), 75_000),  # and a quarter, see there
+        (SlidingBuckets(10), 66_000),
+        (GCRA(), 12_000),
+        (FixedWindow(), 60_000),
+        (Concurrency(), 60_000),
+    ],
+    ids=str,
+)
+def test_a_time_to_live_is_a_states_life_and_a_second(
+    redis_single: Single, namespace: str, algorithm: Any, life: int
+) -> None:
+    """As long as it means anything, in every algorithm; a penalty box until all is forgiven."""
+    box = Penalty(after=1, within=10, block_for=20, longest=40)
+    limit = Limit("x", 5, per=60, algorithm=algorithm, penalty=box)
+    limiter = limiter_on(redis_single.url, namespace, limit)
+    keys = limiter.shared[0].find("a")[0].keys([b"a"])
+
+    def left(key: bytes) -> int:
+        return int(cast("Any", redis_single.server.command("PTTL", key)))
+
+    limiter.hit("a")
+    assert life < left(keys[0]) <= life + 1001
+    assert limiter.hit("a", cost=5).source == "penalty"
+    assert 60_000 < left(keys[1]) <= 61_001
 
 
 ADDRESS_AND_USER = (Limit("ip", "5/minute", by="address"), Limit("user", "3/minute", by="user"))
