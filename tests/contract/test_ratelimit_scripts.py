@@ -246,7 +246,9 @@ def test_what_is_given_back_twice_is_nobody_elses(driver: Driver, kind: str) -> 
         args = (units, units, 1, 0, 0, *shape)
         return driver.run(Operation(taking((rules,)), (driver.key("k"),), args, _same))
 
-    large, _, _ = take(2), take(1), driver.clock.step_wall(HALF)
+    large = take(2)
+    take(1)
+    driver.clock.step_wall(HALF)
     take(3)
     give = Operation(giving((rules,)), (driver.key("k"),), (0, *shape, large[6], 2), _same)
     assert driver.run(give) == [2]

@@ -70,7 +70,11 @@ class Check:
 
 
 class Desk:
-    """See the module's text; the arguments are those of `RateLimiter`."""
+    """See the module's text; the arguments are those of `RateLimiter`.
+
+    Attributes:
+        seats: whether a limit hands out seats, which their owners give back.
+    """
 
     __slots__ = (
         "_fallback",
@@ -90,6 +94,7 @@ class Desk:
         "limits",
         "mono_us",
         "name",
+        "seats",
     )
 
     def __init__(  # noqa: PLR0913 - parts of one limiter, by keyword
@@ -116,6 +121,7 @@ class Desk:
         self.hooks = hooks
         self.hold_us = hold_us
         self.enabled = True
+        self.seats = any(isinstance(limit.algorithm, Concurrency) for limit in limits)
         self.bys = tuple(dict.fromkeys(limit.by for limit in limits))
         self._namespace = namespace
         self._lease_us = lease.ttl_us if lease else 0
@@ -169,11 +175,6 @@ class Desk:
             return self._disabled(most)
         most = checks.whole("most", most, least=1, most=LARGEST_AMOUNT)
         return self.check(subjects, 1, most, TAKE)
-
-    @property
-    def seats(self) -> bool:
-        """Whether a limit hands out seats, which their owners give back."""
-        return any(isinstance(limit.algorithm, Concurrency) for limit in self.limits)
 
     def check(self, subjects: Subjects, least: int, most: int, mode: int) -> Check:
         """Prepare a request."""

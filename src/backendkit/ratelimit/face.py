@@ -117,6 +117,11 @@ class RateLimiter:
         return self._desk.name
 
     @property
+    def hands_out_seats(self) -> bool:
+        """Whether a limit counts by `Concurrency`, whose units are to be given back when the work is done."""
+        return self._desk.seats
+
+    @property
     def limits(self) -> tuple[Limit, ...]:
         """The limits, in the order in which they were given."""
         return self._desk.limits

@@ -70,32 +70,39 @@ async def hit_leased(
     desk: Desk, io: LimiterIO, leases: Leases, permits: int, check: Check
 ) -> Decision:
     """Spend a permit, and take more where there is none: one caller for all who wait meanwhile."""
-
-    async def fetch() -> Outcome[Decision]:
-        wide = Check(check.plan, check.tags, (check.least, max(permits, check.least), TAKE, 0))
-        sent_us = desk.mono_us()
-        try:
-            decision = await ask(desk, io, wide)
-        except StoreError as error:
-            return Error(error)
-        if decision.allowed:
-            span_us = _span_us(desk, decision)
-            leases.put(check, decision.granted, sent_us + span_us, decision.numbers)
-        return Value(decision)
-
     if not check.least:  # it only asks
         return await hit(desk, io, check)
+
+    async def more() -> Outcome[Decision]:
+        return await _take(desk, io, leases, permits, check)
 
     while True:
         decision = leases.spend(check, desk.mono_us())
         if decision is not None:
             return decision
-        fetched = await io.share((check.keys, check.least), fetch)
-        if isinstance(fetched, Error) and isinstance(fetched.error, StoreError):
-            return desk.failed(check, fetched.error)  # each by itself: a local share is counted, not shared
-        decision = fetched.unwrap()
+        taken = await io.share((check.keys, check.least), more)
+        if isinstance(taken, Error) and isinstance(taken.error, StoreError):
+            # Each caller by itself: what is counted locally must not be shared.
+            return desk.failed(check, taken.error)
+        decision = taken.unwrap()
         if not decision.allowed:
             return decision
+
+
+async def _take(
+    desk: Desk, io: LimiterIO, leases: Leases, permits: int, check: Check
+) -> Outcome[Decision]:
+    """Take permits, as many as there are, and keep them."""
+    wide = Check(check.plan, check.tags, (check.least, max(permits, check.least), TAKE, 0))
+    sent_us = desk.mono_us()
+    try:
+        decision = await ask(desk, io, wide)
+    except StoreError as error:
+        return Error(error)
+    if decision.allowed:
+        due_us = sent_us + _span_us(desk, decision)
+        leases.put(check, decision.granted, due_us, decision.numbers)
+    return Value(decision)
 
 
 def _span_us(desk: Desk, decision: Decision) -> int:

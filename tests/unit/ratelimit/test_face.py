@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from functools import partial
 from typing import Any
 
 import pytest
@@ -536,8 +537,11 @@ def test_threads_that_see_the_first_failure_share_one_local_count(store: Countin
     store.down = True
     for n in range(20):
         limiter = RateLimiter(store, Limit(f"x{n}", 5, per=60, on_store_failure="local"))
-        found = in_threads(8, lambda _, limiter=limiter: limiter.hit("a").allowed)
-        assert sum(found) == 5
+        assert sum(in_threads(8, partial(_admits, limiter))) == 5
+
+
+def _admits(limiter: RateLimiter, _thread: int) -> bool:
+    return limiter.hit("a").allowed
 
 
 class Slow(MemoryStore):
