@@ -10,7 +10,7 @@ import pytest
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import OutcomeUnknown
 from backendkit.core.operation import Operation
-from backendkit.http import AsgiLimits, LimitRule
+from backendkit.http import AsgiLimits, LimitRule, WsgiLimits
 from backendkit.http.limit_headers import headers_of, retry_after
 from backendkit.ratelimit import GCRA, Concurrency, Limit, OnStoreFailure, RateLimiter
 from backendkit.stores import MemoryStore
@@ -89,6 +89,35 @@ def test_failures_count_without_headers_too(way: str) -> None:
     assert [app.get(p).status for p in ("/plain", "/plain", "/wrong", "/plain")] == [
         200, 200, 401, 429,
     ]  # fmt: skip
+
+
+def test_an_application_that_raises_has_failed_and_holds_no_seat() -> None:
+    """Before it began to answer: what counts failures counts one, and a seat is free again."""
+
+    def wsgi(_environ: Any, _start: Any) -> Any:
+        raise LookupError("a mistake")
+
+    async def asgi(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise LookupError("a mistake")
+
+    def call(rule: LimitRule, kind: str) -> None:
+        if kind == "wsgi":
+            environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/"}
+            WsgiLimits(wsgi, rule)(environ, lambda *_: lambda _: None)
+        else:
+            scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+            asyncio.run(AsgiLimits(asgi, rule)(scope, None, None))  # type: ignore[arg-type]
+
+    for kind in ("wsgi", "asgi"):
+        units = limiter("1/minute")
+        seats = limiter(Limit("jobs", 1, per=60, algorithm=Concurrency()))
+        for rule in (
+            LimitRule(limiter=units, key=lambda _: "who", failures_only=True),
+            LimitRule(limiter=seats, key=lambda _: "who"),
+        ):
+            with pytest.raises(LookupError):
+                call(rule, kind)
+        assert (units.peek("who").remaining, seats.peek("who").remaining) == (0, 1)
 
 
 def test_a_socket_that_was_closed_for_its_messages_says_no_more() -> None:
