@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +14,7 @@ from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.events import Hooks
 from backendkit.core.health import Health, ping
 from backendkit.core.metrics import Family, Metrics, of_store
+from backendkit.core.store import Reopening
 from backendkit.errors import Errors
 from backendkit.logging.access import AccessLog
 from backendkit.logging.policy import AccessPolicy
@@ -31,7 +34,8 @@ class Kit:
     """Everything that one application shares; safe to use from any thread and from any event loop.
 
     Nothing is opened before it is used. A store that the kit opened is closed by `close`, at the latest when
-    the interpreter exits; one that was passed in belongs to whoever made it.
+    the interpreter exits, and not with the kit alone: what was made with it may outlive it. One that was passed in
+    belongs to whoever made it.
 
     Args:
         settings: None: the defaults; nothing is read from the environment (see `from_env`).
@@ -72,6 +76,7 @@ class Kit:
             self.health.add("store", self._reach_store)
         self._opened: Store | None = None
         self._quick: dict[float, Store] = {}
+        self._closed = False
         self._breakers: CircuitRegistry | None = None
         self.metrics = Metrics()
         self.metrics.add(self._families)
@@ -79,7 +84,7 @@ class Kit:
             # Only then: where nobody listens, denials and the like make no records.
             self.hooks.add(self.metrics.count)
         self._hashers: list[PasswordHasher] = []
-        self._at_exit: list[weakref.finalize[[], Kit]] = []
+        self._at_exit: list[partial[None]] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -105,6 +110,8 @@ class Kit:
         """
         if self._given is not None:
             return self._given
+        if self._closed:
+            self.open()
         if self._opened is None:
             with self._lock:
                 if self._opened is None:
@@ -240,8 +247,22 @@ class Kit:
             self.breakers.configure(name, **options)
         return self.breakers.get(name, host)
 
+    def open(self) -> None:
+        """Undo `close`: what was made with the kit's stores works again. An application's lifespan calls it first."""
+        with self._lock:
+            if not self._closed:
+                return
+            self._closed = False
+            for store in (self._opened, *self._quick.values()):
+                if isinstance(store, Reopening):
+                    store.reopen()
+                    self._register(store)
+
     def close(self) -> None:
-        """Close what this kit has opened; again, or before anything was, does nothing. A later use opens it anew."""
+        """Close what this kit has opened; again, or before anything was, does nothing.
+
+        What was made with it raises `StoreClosed` from then on, until `open` is called or `store` is asked for.
+        """
         for hasher in self._hashers:
             hasher.close()
         for store in self._release():
@@ -320,14 +341,26 @@ class Kit:
         set_ = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
         options: dict[str, Any] = {**set_, **more}
         store = connect(url, clock=self.clock, hooks=self.hooks, **options)
-        self._at_exit.append(weakref.finalize(self, store.close))
+        self._register(store)
         return store
 
     def _release(self) -> list[Store]:
         with self._lock:
             stores = [store for store in (self._opened, *self._quick.values()) if store is not None]
-            self._opened, self._quick, self._breakers = None, {}, None
-            for finalizer in self._at_exit:
-                finalizer.detach()
+            self._closed = True
+            for closing in self._at_exit:
+                atexit.unregister(closing)
             self._at_exit = []
         return stores
+
+    def _register(self, store: Store) -> None:
+        closing = partial(_close, weakref.ref(store))
+        atexit.register(closing)
+        self._at_exit.append(closing)
+
+
+def _close(store: weakref.ref[Store]) -> None:
+    """Close a store that somebody still uses as the interpreter exits."""
+    found = store()
+    if found is not None:
+        found.close()

@@ -1,15 +1,18 @@
 """The composition root: builds late, closes once, owns what it opened."""
 
 import asyncio
+import gc
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import pytest
 
 from backendkit.core.clock import ManualClock
-from backendkit.core.errors import InvalidArgument
+from backendkit.core.errors import InvalidArgument, StoreClosed
 from backendkit.core.events import Event
+from backendkit.core.health import ping
 from backendkit.errors import NotFound
 from backendkit.kit import Kit
 from backendkit.ratelimit import LimitDenied
@@ -26,15 +29,44 @@ def test_the_store_opens_on_first_use_and_stays() -> None:
 
 
 def test_closing_is_idempotent_and_a_later_use_opens_anew() -> None:
-    """An application whose lifespan runs twice, as in tests, works twice."""
+    """The same store, so that what holds it works again, too."""
     kit = Kit()
     kit.close()
     first = kit.store
     kit.close()
     kit.close()
-    assert kit.store is not first
+    with pytest.raises(StoreClosed):
+        first.run(ping())
+    assert kit.store is first
+    first.run(ping())
     asyncio.run(kit.aclose())
     asyncio.run(kit.aclose())
+
+
+@pytest.mark.parametrize("where", ["memory", "redis"])
+def test_an_application_whose_lifespan_runs_twice_works_twice(
+    where: str, redis_single: Single
+) -> None:
+    """As in tests: what was made with the kit before the first run serves in the second."""
+    url = "memory://" if where == "memory" else redis_single.url
+    settings = Settings(
+        store=StoreSettings.model_validate({"url": url}),
+        ratelimit=RateLimitSettings(timeout=10, deny_cache_max=0),
+    )
+    kit = Kit(settings)
+    limiter = kit.limiter("1/minute", name=f"twice-{where}")
+
+    async def run() -> list[bool]:
+        kit.open()
+        await limiter.aio.reset("a")
+        allowed = [(await limiter.aio.hit("a")).allowed, limiter.hit("a").allowed]
+        await kit.aclose()
+        return allowed
+
+    for _ in range(3):
+        assert asyncio.run(run()) == [True, False]
+    with pytest.raises(StoreClosed):
+        limiter.hit("a")
 
 
 class Closing(MemoryStore):
@@ -123,6 +155,30 @@ def test_a_kit_that_nobody_closed_is_closed_when_the_interpreter_exits() -> None
     assert done.stdout == "closed\n"
 
 
+@pytest.mark.parametrize("where", ["memory", "redis"])
+def test_a_limiter_outlives_its_kit(where: str, redis_single: Single) -> None:
+    """It counts on in both colours, and admits nobody because a kit was not kept."""
+    url = "memory://" if where == "memory" else redis_single.url
+    settings = Settings(
+        store=StoreSettings.model_validate({"url": url}),
+        ratelimit=RateLimitSettings(timeout=10, deny_cache_max=0),
+    )
+    limiter = Kit(settings).limiter("2/minute", name=f"orphan-{where}")
+    gc.collect()
+    limiter.reset("a")
+    assert limiter.hit("a").source == "store"
+    assert asyncio.run(limiter.aio.hit("a")).source == "store"
+    assert not limiter.hit("a").allowed
+    limiter.store.close()
+
+
+def test_a_kit_keeps_no_store_alive() -> None:
+    """What nobody uses any more goes, although nobody closed it."""
+    store = weakref.ref(Kit().store)
+    gc.collect()
+    assert store() is None
+
+
 def test_limiters_follow_the_settings() -> None:
     """A kit's limiters share its store, its hooks and what was set."""
     kit = Kit(Settings(ratelimit=RateLimitSettings(deny_cache_max=0, nodes=3)))
@@ -143,4 +199,7 @@ def test_limiters_have_a_store_of_their_own_on_redis(redis_single: Single) -> No
     limiter.reset("a")
     assert limiter.hit("a").allowed
     kit.close()
-    assert limiter.hit("a").source == "open"
+    with pytest.raises(StoreClosed):
+        limiter.hit("a")
+    with pytest.raises(StoreClosed):
+        asyncio.run(limiter.aio.hit("b"))
