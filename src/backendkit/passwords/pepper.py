@@ -35,7 +35,7 @@ class PepperRing:
                 raise InvalidArgument(
                     "peppers", "must have ids of 1..16 letters, digits, - or _", name
                 )
-            if len(pepper) < LEAST_BYTES:
+            if not isinstance(pepper, bytes) or len(pepper) < LEAST_BYTES:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a checker
                 raise InvalidArgument(
                     "peppers", f"must have at least {LEAST_BYTES} bytes each", name
                 )
