@@ -21,7 +21,14 @@ from backendkit.core.errors import InvalidArgument
 from backendkit.errors import NotFound, validation_error
 from backendkit.http.body import parse_typed
 from backendkit.http.client import ClientAddress
-from backendkit.http.login import Authenticate, Login, LoginBody, LoginRefused, RefreshBody
+from backendkit.http.login import (
+    Authenticate,
+    Login,
+    LoginBody,
+    LoginRefused,
+    RefreshBody,
+    Unpickled,
+)
 from backendkit.http.tokens import (
     CookiePolicy,
     Gate,
@@ -60,7 +67,7 @@ class SessionUnknown(NotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Unpickled):
     """What an adapter sends; `repr` shows nothing of it, for it may hold tokens."""
 
     status: int
@@ -69,7 +76,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(Unpickled):
     """A request to one of the routes: what it says of itself, its body, and the session that its path names."""
 
     visit: Incoming

@@ -13,7 +13,7 @@ import secrets
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, NoReturn, Protocol
 
 from backendkit.core.context import bind, current
 from backendkit.core.errors import InvalidArgument
@@ -77,6 +77,9 @@ class Credential(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Credential(by_cookie={self.by_cookie})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("credentials do not pickle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

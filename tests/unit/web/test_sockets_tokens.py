@@ -1,6 +1,7 @@
 """Websockets for those who are logged in: three places for a token, and an end when it expires."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -58,6 +59,14 @@ class Scene:
             except RuntimeError as error:
                 self.ended.append(error)
                 raise
+
+        @app.websocket("/leaver")
+        async def leaver(websocket: WebSocket, _: Annotated[Principal, Depends(guard)]) -> None:
+            assert isinstance(clock, Held)
+            await websocket.close()
+            clock.go.set()
+            await clock.woke.wait()
+            await asyncio.sleep(0)
 
         @app.websocket("/faulty")
         async def faulty(_: Annotated[Principal, Depends(guard)]) -> None:
@@ -185,6 +194,42 @@ def test_a_socket_ends_with_its_token(caplog: pytest.LogCaptureFixture) -> None:
         assert "unhandled" not in caplog.text
 
     Scene(ManualClock()).play(part)
+
+
+class Held(ManualClock):
+    """A clock on which whoever sleeps goes on when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.woke = asyncio.Event()
+
+    async def sleep_async(self, us: int) -> None:
+        """Wait to be told."""
+        await self.go.wait()
+        self.woke.set()
+
+
+def test_a_socket_that_has_closed_by_itself_is_not_closed_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its token expires while its handler tidies up: nobody's mistake, and the client heard the handler's word."""
+    clock = Held()
+
+    async def part(scene: Scene) -> None:
+        headers = {"Authorization": f"Bearer {scene.tokens.issue('ada').access_token}"}
+        async with scene.client.websocket("/leaver", headers=headers) as socket:
+            with pytest.raises(SocketClosed) as closed:
+                await drain(socket)
+            assert closed.value.code == 1000
+            await clock.woke.wait()
+        gc.collect()
+        await asyncio.sleep(0)
+
+    Scene(clock).play(part)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    assert "unhandled" not in caplog.text
 
 
 def test_a_mistake_of_a_handler_stays_one(caplog: pytest.LogCaptureFixture) -> None:
