@@ -412,19 +412,21 @@ def test_measuring_keeps_the_longest_run() -> None:
 def test_the_deadline_is_measured_once_however_many_begin_at_once() -> None:
     """The others wait for the one who measures."""
     measured: list[int] = []
+    started = threading.Event()
 
     class Counted(PasswordHasher):
         """Counts."""
 
         def _measure(self) -> int:
             measured.append(1)
-            time.sleep(0.01)
+            started.wait(30)  # until all the others are on their way
             return 1
 
     own = Counted(SMALL)
     threads = [threading.Thread(target=own.verify, args=(None, "x")) for _ in range(8)]
     for thread in threads:
         thread.start()
+    started.set()
     for thread in threads:
         thread.join()
     assert measured == [1]
