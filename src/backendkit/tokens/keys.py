@@ -282,15 +282,12 @@ def _prepare_hmac(
 
 
 def _looks_like_key(secret: bytes) -> bool:
-    """Tell whether a secret is a public thing in disguise: PEM, OpenSSH, DER, certificate, JWK (CVE-2022-29217)."""
-    # Its text without the lines around it, as some issuers show their public key, is the same thing once more.
+    """Tell whether a secret is a public thing in disguise: PEM, OpenSSH, DER, bare base64, certificate, JWK (CVE-2022-29217)."""
     bare = _attempt(lambda: b64decode(b"".join(secret.split()), validate=True))
-    return _is_key(secret) or (bare is not None and _is_key(bare))
+    return any(map(_is_key, filter(None, (secret, bare))))
 
 
 def _is_key(secret: bytes) -> bool:
-    if not secret:
-        return False
     if _attempt(lambda: jwt.get_algorithm_by_name("HS256").prepare_key(secret)) is None:
         return True
     return _attempt(lambda: serialization.load_der_private_key(secret, None)) is not None
