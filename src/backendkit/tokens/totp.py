@@ -15,7 +15,7 @@ from base64 import b32encode
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 from urllib.parse import quote
 
 from backendkit.core import checks
@@ -136,6 +136,9 @@ class Enrolment:
 
     uri: str = field(repr=False)
     recovery_codes: tuple[str, ...] = field(repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("enrolments do not pickle: show them to their user")
 
 
 class SecondFactor:

@@ -238,6 +238,25 @@ def test_recovery_codes_are_strong_enough_for_a_plain_hash() -> None:
     assert all(len(code.replace("-", "")) * math.log2(31) >= 112 for code in shown.recovery_codes)
 
 
+def test_a_rotated_api_key_lives_as_long_as_the_old_one_was_to() -> None:
+    """A key of a month does not become one for ever, and one that is over is not revived."""
+    clock = ManualClock()
+    keys = ApiKeys(MemoryApiKeys(), prefix="acme", clock=clock)
+    _, record = keys.issue("user-1", lifetime=100)
+    clock.advance(60 * SECOND_US)
+    new, made = keys.rotate(record.id, overlap=10)
+    assert made.expires_us == clock.wall_us() + 100 * SECOND_US
+    clock.advance(100 * SECOND_US)
+    with pytest.raises(TokenExpired):
+        keys.verify(new)
+    for one in (record.id, made.id):
+        with pytest.raises(TokenExpired):
+            keys.rotate(one)
+    for other in (None, b"x", 5):
+        with pytest.raises(InvalidToken):
+            keys.verify(other)  # type: ignore[arg-type]
+
+
 def test_api_keys_end_rotate_and_are_revoked() -> None:
     """A rotation overlaps; last use is noted to the minute; a forged checksum still meets the secret."""
     clock, records = ManualClock(), MemoryApiKeys()
