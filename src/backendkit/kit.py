@@ -253,7 +253,8 @@ class Kit:
             if not self._closed:
                 return
             self._closed = False
-            for store in (self._opened, *self._quick.values()):
+            opened: list[object] = [self._opened, *self._quick.values()]
+            for store in opened:
                 if isinstance(store, Reopening):
                     store.reopen()
                     self._register(store)
@@ -353,13 +354,13 @@ class Kit:
             self._at_exit = []
         return stores
 
-    def _register(self, store: Store) -> None:
+    def _register(self, store: object) -> None:
         closing = partial(_close, weakref.ref(store))
         atexit.register(closing)
         self._at_exit.append(closing)
 
 
-def _close(store: weakref.ref[Store]) -> None:
+def _close(store: weakref.ref[Any]) -> None:
     """Close a store that somebody still uses as the interpreter exits."""
     found = store()
     if found is not None:
