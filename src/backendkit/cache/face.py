@@ -75,7 +75,8 @@ class Cache:
         coherence = coherence or Coherence()
         flights = Flights()
         staleness = float("inf") if alone else coherence.staleness_us / SECOND_US
-        local = Local(l1 or L1(clock=store.clock), flights, store.clock, staleness)
+        tier = L1(clock=store.clock) if l1 is None else l1  # an empty one is falsy
+        local = Local(tier, flights, store.clock, staleness)
         self._core = Core(
             local=local,
             names=Names(namespace),

@@ -32,10 +32,11 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableSettings
 
 from backendkit.settings.auth import PasswordSettings, TokenSettings
+from backendkit.settings.cache import CacheSettings
 from backendkit.settings.groups import PREFIX, Fault, Group, SettingsError
 
 __all__ = [
-    "PREFIX", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "SecretUrl", "Settings", "SettingsError",
+    "PREFIX", "CacheSettings", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "SecretUrl", "Settings", "SettingsError",
     "StoreSettings", "TokenSettings",
 ]  # fmt: skip
 
@@ -229,6 +230,7 @@ class Settings(BaseModel):
     ratelimit: RateLimitSettings = Field(
         default_factory=RateLimitSettings, description="Rate limiting."
     )
+    cache: CacheSettings = Field(default_factory=CacheSettings, description="The cache.")
     tokens: TokenSettings = Field(default_factory=TokenSettings, description="Tokens.")
     passwords: PasswordSettings = Field(default_factory=PasswordSettings, description="Passwords.")
 
