@@ -257,6 +257,8 @@ async def from_source(io: CacheIO, core: Core, job: Job) -> Outcome[Record]:
             value = old.give()
         brought = Brought(value, core.life(call, value, load.ttl_us), cost_us, began)
         return await bring(io, core, job, load, brought)
+    except GeneratorExit:  # its loop has gone, and nobody awaits any more: the lease ends by itself
+        raise
     except BaseException:
         await give_back(io, core, job)
         raise
@@ -325,7 +327,7 @@ async def record_of(
     """Return the record of the entry that was read, if its tags are those of now."""
     if answer.entry is None:
         return None
-    scope = await scope_of(io, core, tuple(name for name, _ in answer.entry.tags))
+    scope = await scope_of(io, core, answer.tags)
     return None if scope is None else core.thawed(call, answer, began, scope)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Brought, Call, Core
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import HIT, Keys, Post
-from backendkit.cache.flow import record_of, scope_of
+from backendkit.cache.flow import scope_of
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING
 from backendkit.cache.local import Record, Scope
@@ -67,13 +67,19 @@ async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str
             io, [tier.read(core.names.keys(call.key), scope.namespace.token) for call in trusted]
         )
         found: dict[str, Any] = {}
+        scopes: dict[tuple[str, ...], Scope | None] = {(): scope}
         for call, ticket, outcome in zip(trusted, tickets, outcomes, strict=True):
             if isinstance(outcome, Error):
                 missed(core, outcome)
                 continue
             if outcome.value.outcome != HIT:
                 continue
-            record = await record_of(io, core, call, outcome.value, began)
+            # Of one batch those with the same tags share what is known of them; filling looks at it again.
+            tags = outcome.value.tags
+            if tags not in scopes:
+                scopes[tags] = await scope_of(io, core, tags)
+            shared = scopes[tags]
+            record = None if shared is None else core.thawed(call, outcome.value, began, shared)
             if record is not None:
                 local.fill(call.key, ticket, record)
                 found[call.key] = record.give()

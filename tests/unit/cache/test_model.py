@@ -22,7 +22,7 @@ from tests.unit.cache.machine import Fleet, LateFleet
 from tests.unit.cache.scenarios import scenarios
 
 CHECKED = settings(
-    max_examples=40,
+    max_examples=120,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),

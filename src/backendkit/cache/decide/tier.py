@@ -50,6 +50,11 @@ class Answer(NamedTuple):
     entry: Entry | None
     busy_us: int
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The names of the entry's tags."""
+        return () if self.entry is None else tuple([name for name, _ in self.entry.tags])
+
 
 class Life(NamedTuple):
     """How long an entry lives, in microseconds from when it is stored."""
