@@ -12,10 +12,14 @@ import httpx
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
 from examples.client.keys import variables
+from examples.client.plans_service import plans_service
 from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
 ANSWERED_WITHIN_S = 10.0
+CACHED = {"BACKENDKIT_CACHE__TTL": "2", "BACKENDKIT_CACHE__MAX_STALE": "60"}
+"""Entries get old soon enough to be watched, and serve for a minute more while their source is down."""
+
 MAILS = "mails"
 """The folder, in a server's room, that its mails are written to."""
 
@@ -52,18 +56,20 @@ def running(
     """
     with ExitStack() as stack:
         scores = stack.enter_context(scores_service())
-        given = {"ACCOUNTS_SCORES_URL": scores, **variables(), **settings}
+        given = {"ACCOUNTS_SCORES_URL": scores, **variables(), **CACHED, **settings}
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
-        servers = []
+        servers, sources = [], []
         for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
-            servers.append(_start(plan, port, house / plan.name, given))
+            sources.append(stack.enter_context(plans_service()))
+            own = {"ACCOUNTS_PLANS_URL": sources[-1], **given}
+            servers.append(_start(plan, port, house / plan.name, own))
             stack.callback(servers[-1].stop)
         fronts = []
-        for server in servers:
+        for server, source in zip(servers, sources, strict=True):
             client = stack.enter_context(_client(server.url))
             server.wait_until_ready(client)
             room = house / server.plan.name
-            kept = {"mails": str(room / MAILS), "database": _database(room)}
+            kept = {"mails": str(room / MAILS), "database": _database(room), "plans": source}
             fronts.append(Front(server.plan.name, client, server, kept))
         yield fronts
 
