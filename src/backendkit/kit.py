@@ -127,7 +127,7 @@ class Kit:
     def cache(self, **options: Any) -> Cache:
         """Return a cache on the store, as the settings `cache` say; `close` ends its thread. Make it once, and share it.
 
-        Values are kept as JSON, unless a `codec` is passed.
+        Keep the kit as long as the cache: with the kit goes the store that it opened. Values are kept as JSON, unless a `codec` is passed.
 
         Args:
             options: as for `Cache`; they win over the settings.

@@ -1,12 +1,12 @@
 """Parts of a template that are rendered once for all who see them.
 
-    fragments = Fragments(app, kit.cache())
+fragments = Fragments(app, kit.cache())
 
-    {% cached "sidebar", user.id, ttl=60, tags=["catalogue"] %}
-      ... what is dear to render ...
-    {% endcached %}
+{% cached "sidebar", user.id, ttl=60, tags=["catalogue"] %}
+  ... what is dear to render ...
+{% endcached %}
 
-    fragments.invalidate("sidebar", user.id)
+fragments.invalidate("sidebar", user.id)
 """
 
 from __future__ import annotations

@@ -148,17 +148,28 @@ class AsgiCache:
             await reply(send, stored.aged().answer(asked))
             return
         if held.response is not None:
-            if helps and held.response.status in ERRORS:
-                decide("failed")
-                await reply(send, stored.aged().answer(asked))
-                return
-            response = held.response if asked.method == "HEAD" else held.response.tagged()
-            if self._world is not None:
-                await keep(self.rule, asked, response, stored, self._world)
-            decide(verdict_of(self.rule, asked, response))
-            await reply(send, response.answer(asked))
+            await self._answer(exchange, asked, stored, held.response, decide)
         if self._world is not None and changes(asked, held.status):
             await self._world.invalidate(url_key(asked.url))
+
+    async def _answer(
+        self,
+        exchange: _Exchange,
+        asked: Asked,
+        stored: Stored,
+        response: Response,
+        decide: Callable[[Verdict], object],
+    ) -> None:
+        """Store a whole response, tell those who wait, and send it."""
+        if stored.helps and response.status in ERRORS:
+            decide("failed")
+            await reply(exchange.send, stored.aged().answer(asked))
+            return
+        response = response if asked.method == "HEAD" else response.tagged()
+        if self._world is not None:
+            await keep(self.rule, asked, response, stored, self._world)
+        decide(verdict_of(self.rule, asked, response))
+        await reply(exchange.send, response.answer(asked))
 
     async def _refresh(self, scope: Scope, asked: Asked, stored: Stored) -> None:
         """Fetch anew what was served stale; the client has its answer already."""

@@ -106,7 +106,7 @@ class WsgiCache:
         pass_s = checks.duration_us("pass_for", self.rule.pass_for) / SECOND_US
         try:
             verdict = understood(world.turn(turn_key(stored), load, pass_s))
-        except Exception:
+        except Exception:  # noqa: BLE001 - the application's are caught where it is called
             if not mine:  # a store that raises has nothing to say here
                 return None, "pass"
             verdict = mine[0].verdict
@@ -118,7 +118,7 @@ class WsgiCache:
         held = _Held(start_response, self.rule.max_body)
         try:
             body = held.run(self.app, exchange.environ, whole=asked.method in ("GET", "HEAD"))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - `give` raises it, outside of the store's load
             if not helps or held.begun:
                 return _Fetched("failed", (), error)
             return _Fetched("failed", reply(start_response, stored.aged().answer(asked)))
