@@ -49,7 +49,7 @@ class Fragments:
         self._template: KeyTemplate = KeyTemplate("fragment:{name}:{of}", _named)
         app.extensions[_KEY] = self
         app.jinja_env.add_extension(_Cached)
-        app.jinja_env.globals[_KEY] = self
+        app.jinja_env.globals.update({_KEY: self})
 
     def key(self, name: str, *of: object) -> str:
         """Return the key of a fragment."""

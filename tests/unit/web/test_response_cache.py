@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -716,7 +715,8 @@ def herd(served: Served, ask: Callable[[], Answer]) -> list[Answer]:
 
 async def _herd_of_tasks(served: Served) -> list[Answer]:
     async def slow(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(0.05)
+        for _ in range(HERD):  # so that all the others have come
+            await asyncio.sleep(0)
         await served.site.asgi(scope, receive, send)
 
     client = AsgiClient(AsgiCache(slow, served.rule))
@@ -726,8 +726,6 @@ async def _herd_of_tasks(served: Served) -> list[Answer]:
 def test_a_herd_asks_the_application_once(served: Served) -> None:
     """All get the bytes that one of them brought, under one tag."""
     gate = threading.Barrier(HERD)
-    served.site.during = lambda: time.sleep(0.05)
-
     def ask() -> Answer:
         gate.wait(10)
         return served.ask()
@@ -778,7 +776,6 @@ def test_variants_wait_for_their_own(served: Served) -> None:
     """Who waited for another variant takes the turn of its own."""
     served.site.echo = "accept-language"
     served.site.headers.append(("Vary", "Accept-Language"))
-    served.site.during = lambda: time.sleep(0.02)
     with ThreadPoolExecutor(HERD) as threads:
         asked = [("de", "en", "fr")[place % 3] for place in range(HERD)]
         got = threads.map(lambda language: served.ask(accept_language=language).body, asked)
