@@ -118,7 +118,7 @@ _DRAWN = (
     (re.compile(r'(?<="session_id":")[\w-]{24}|(?<="sessions":\[{"id":")[\w-]{24}'), "<session>"),
     (re.compile(r"acc_\w{12}_\w{43}_\w{6}"), "<API key>"),
     (re.compile(r'(?<="id":")\w{12}(?=")'), "<key id>"),
-    (re.compile(r"(?<=secret=)[A-Z2-7]+|(?<=\")(?:\w{4}-){3,}\w{4}"), "<drawn>"),
+    (re.compile(r"(?<=secret=)[A-Z2-7]+|(?<=\")\w{4}(?:-\w{4}){3,}(?=\")"), "<drawn>"),
     (re.compile(r'(?<="agent":")[^"]*'), "<agent>"),
 )
 """What is drawn anew each time: tokens, ids, seeds; always of the same length."""

@@ -218,3 +218,5 @@ def silent_below(environ: Any, start_response: Any) -> Any:
 
 
 flask_app.wsgi_app = silent_below  # type: ignore[method-assign]
+# What was put around the application after us is noticed with the first request that gets through to us.
+assert flask_app.test_client().get("/healthz").status_code == 200

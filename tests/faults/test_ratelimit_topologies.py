@@ -20,6 +20,7 @@ from backendkit.ratelimit import (
     StoreLost,
 )
 from backendkit.stores import connect
+from tests.faults.load import replicated
 from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
 from tests.ground.loops import in_fork, in_threads
@@ -92,7 +93,7 @@ def test_a_failover_raises_nothing(own_sentinel: Callable[..., SentinelGroup]) -
     events: list[Any] = []
     limiter.hooks.add(events.append, StoreLost, StoreFound)
     assert admitted([limiter.hit("a") for _ in range(20)]) == 20
-    group.master().command("WAIT", 1, 5_000)
+    replicated(group.master())
     group.failover()
     sources = [limiter.hit("a").source for _ in range(5)]
     assert set(sources) <= {"store", "local"}

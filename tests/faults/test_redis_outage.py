@@ -172,7 +172,7 @@ def test_a_batch_ends_within_one_timeout(
     store = bare(f"redis://127.0.0.1:{proxy.port}", timeout=TIMEOUT_S)
     key = namespace.encode()
     store.run(tick(key))
-    operations = [spin(key, 5_000_000) for _ in range(12)]  # some 50 ms each
+    operations = [spin(key, 5_000_000) for _ in range(40)]  # some 50 ms each
     store.run(spin(key, 1))
     started = time.perf_counter()
     outcomes = store.run_many(operations)

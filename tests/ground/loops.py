@@ -24,7 +24,7 @@ from tests.ground.lifeline import die_with
 T = TypeVar("T")
 
 _WITHIN_S = 30.0
-_LAST_WORDS_S = 5.0
+_LAST_WORDS_S = 1.0
 
 
 class StallMeter:

@@ -23,8 +23,8 @@ class JwksPage:
 
     Args:
         keys: all asymmetric; a reload shows at once.
-        max_age: seconds for which others may keep the page, 0..3900: less than the time that a new key is
-            published ahead of signing, or a rotation refuses tokens.
+        max_age: seconds for which others may keep the page, 0..3600: a new key is published so long, and a deploy,
+            ahead of signing, or a rotation would refuse tokens.
         clock: tells which keys have ended.
 
     Raises:

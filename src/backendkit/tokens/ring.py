@@ -31,8 +31,11 @@ CACHED_S = 3_600
 
 
 def checked_max_age(seconds: int) -> int:
-    """Return for how long others may keep a key set: less than a new key is published ahead, or a rotation refuses tokens."""
-    return checks.whole("max_age", seconds, most=PUBLISH_AHEAD_S)
+    """Return for how long others may keep a key set: what `PUBLISH_AHEAD_S` leaves beside a deploy.
+
+    During a deploy old processes still publish the old set; kept for longer, it would make a rotation refuse tokens.
+    """
+    return checks.whole("max_age", seconds, most=CACHED_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,7 @@ class KeyRing:
 
         Args:
             now_us: leaves out what has ended by then.
-            max_age: seconds for which others may keep it, 0..3900.
+            max_age: seconds for which others may keep it, 0..3600.
 
         Raises:
             KeyRefused: the ring is symmetric.

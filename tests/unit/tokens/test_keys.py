@@ -54,7 +54,9 @@ def encodings(public: Any) -> list[bytes]:
         ]
         jwk = Key(public, "ES256").jwk()
     found.append(json.dumps(jwk).encode())
-    found += [one.strip() for one in found] + [base64.b64encode(one) for one in found]
+    # DER is no text: one in forty ends in a byte that reads as white space, and a stripped one is no key any more.
+    text = [one.strip() for one in found if not one.startswith(b"0")]
+    found += text + [base64.b64encode(one) for one in found]
     return found
 
 
@@ -325,6 +327,6 @@ def test_a_published_key_set_has_bytes_that_stay_and_a_tag_that_goes_with_them()
         "public, max-age=60",
     )
     with pytest.raises(InvalidArgument, match="max_age"):
-        ring.document(0, max_age=3_901)
+        ring.document(0, max_age=3_601)
     with pytest.raises(KeyRefused):
         KeyRing([Key.generate("HS256")]).document()

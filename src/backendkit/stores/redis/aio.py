@@ -73,7 +73,7 @@ class AsyncRedisStore:
         return operation.read(await delivery.run(carrier, raw))
 
     async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations in one batch per server and thousand; see `Store.run_many`."""
+        """Carry out operations in one batch per server and chunk; see `Store.run_many`."""
         outcomes: list[Outcome[Any]] = []
         for chunk in chunks(operations):
             results = await asyncio.gather(*map(self.run, chunk), return_exceptions=True)

@@ -68,7 +68,7 @@ def unanswered(address: Address, error: BaseException) -> StoreUnavailable:
     return StoreUnavailable(f"{address} does not answer: {str(error) or type(error).__name__}")
 
 
-CHUNK = 1_000
+CHUNK = 250
 """Operations that `run_many` sends at a time: as many as a server answers well within any timeout that makes sense."""
 
 

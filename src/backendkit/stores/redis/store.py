@@ -88,7 +88,7 @@ class RedisStore:
         return operation.read(self._deliver(operation, address, raw, shared.due_us(begun_us)))
 
     def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations, one write and one wait per server and thousand; see `Store.run_many`."""
+        """Carry out operations, one write and one wait per server and chunk; see `Store.run_many`."""
         outcomes: list[Outcome[Any]] = []
         for chunk in chunks(operations):
             done = self._run_chunk(chunk)
