@@ -726,6 +726,7 @@ async def _herd_of_tasks(served: Served) -> list[Answer]:
 def test_a_herd_asks_the_application_once(served: Served) -> None:
     """All get the bytes that one of them brought, under one tag."""
     gate = threading.Barrier(HERD)
+
     def ask() -> Answer:
         gate.wait(10)
         return served.ask()
