@@ -49,7 +49,7 @@ class Fragments:
         self._template: KeyTemplate = KeyTemplate("fragment:{name}:{of}", _named)
         app.extensions[_KEY] = self
         app.jinja_env.add_extension(_Cached)
-        app.jinja_env.globals.update({_KEY: self})
+        app.jinja_env.extend(**{_KEY: self})
 
     def key(self, name: str, *of: object) -> str:
         """Return the key of a fragment."""
@@ -94,7 +94,7 @@ class _Cached(Extension):
         return nodes.CallBlock(call, [], [], body).set_lineno(line)
 
     def _render(self, *args: Any, caller: Callable[[], str], **options: Any) -> str:
-        fragments: Fragments = self.environment.globals[_KEY]  # type: ignore[assignment]  # ours
+        fragments: Fragments = getattr(self.environment, _KEY)
         return fragments.render(caller, *args, **options)
 
 

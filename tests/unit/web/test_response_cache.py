@@ -745,6 +745,7 @@ def test_what_may_not_be_shared_holds_nobody_up(served: Served, header: tuple[st
     """Once that is known all ask at the same time, and nobody gets another's."""
     served.site.headers = [header]
     assert served.ask().status == 200
+    served.wait(9)
     together = threading.Barrier(2)
     served.site.during = lambda: together.wait(10) and None
     if served.colour == "wsgi":
@@ -869,3 +870,33 @@ def test_a_store_that_raises_leaves_everybody_alone(served: Served) -> None:
     store.aio = Strict(real.aio, fail_async)
     served.use(store=store)
     assert [served.ask().status, served.ask().status, served.calls] == [200, 200, 1]
+
+
+def test_a_turn_begins_with_another_look(served: Served) -> None:
+    """Who looked before the page was there, and asks for its turn after it was stored, calls nobody."""
+    served.ask()
+    served.wait(1)
+    first = [True]
+
+    class Late:
+        """Has nothing at the first look."""
+
+        aio: Any = None
+
+        def __init__(self, cache: Any) -> None:
+            self.cache, self.set, self.get_or_load = cache, cache.set, cache.get_or_load
+
+        def get(self, key: str, default: None = None) -> Any:
+            return None if first and first.pop() else self.cache.get(key)
+
+    class LateAio(Late):
+        """The same, awaited."""
+
+        async def get(self, key: str, default: None = None) -> Any:
+            return None if first and first.pop() else await self.cache.get(key)
+
+    late = Late(served.cache)
+    late.aio = LateAio(served.cache.aio)
+    served.use(store=late)
+    assert served.ask().header("age") == "1"
+    assert (served.calls, first) == (1, [])
