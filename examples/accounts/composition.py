@@ -21,7 +21,11 @@ from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
 from examples.accounts.storage.factors import SqlApiKeys, SqlFactors
 from examples.accounts.upstream.mail import FileMail
+<<<<<<< HEAD
 from examples.accounts.upstream.plans import HttpPlans
+=======
+from examples.accounts.upstream.payments import HttpPayments
+>>>>>>> main
 from examples.accounts.upstream.scores import HttpScores
 
 
@@ -34,6 +38,7 @@ class Services:
         storage: where everything is kept.
         accounts: users, and the rules about them.
         scores: the service that keeps scores.
+        payments: the provider of payments.
         scoring: how users stand with it.
         plans: the service that keeps the plans.
         catalogue: what can be subscribed to, cached.
@@ -49,6 +54,7 @@ class Services:
     storage: SqlStorage
     accounts: Accounts
     scores: HttpScores
+    payments: HttpPayments
     scoring: Scoring
     plans: HttpPlans
     catalogue: Catalogue
@@ -93,6 +99,7 @@ class Services:
             storage=storage,
             accounts=accounts,
             scores=scores,
+            payments=HttpPayments(settings.payments_url, kit),
             scoring=scoring,
             plans=plans,
             catalogue=Catalogue(plans, kit.cache()),
@@ -108,4 +115,8 @@ class Services:
         """Let go of the database and of the other services."""
         self.storage.close()
         self.scores.close()
+<<<<<<< HEAD
         self.plans.close()
+=======
+        self.payments.close()
+>>>>>>> main

@@ -12,7 +12,11 @@ import httpx
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
 from examples.client.keys import variables
+<<<<<<< HEAD
 from examples.client.plans_service import plans_service
+=======
+from examples.client.payments_service import PROVIDER, payments_service
+>>>>>>> main
 from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
@@ -55,8 +59,18 @@ def running(
         settings: variables that set the service up, beside those that follow from where it runs.
     """
     with ExitStack() as stack:
+        payments = stack.enter_context(payments_service())
         scores = stack.enter_context(scores_service())
+<<<<<<< HEAD
         given = {"ACCOUNTS_SCORES_URL": scores, **variables(), **CACHED, **settings}
+=======
+        given = {
+            "ACCOUNTS_SCORES_URL": scores,
+            "ACCOUNTS_PAYMENTS_URL": payments,
+            **variables(),
+            **settings,
+        }
+>>>>>>> main
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
         servers, sources = [], []
         for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
@@ -69,7 +83,15 @@ def running(
             client = stack.enter_context(_client(server.url))
             server.wait_until_ready(client)
             room = house / server.plan.name
+<<<<<<< HEAD
             kept = {"mails": str(room / MAILS), "database": _database(room), "plans": source}
+=======
+            kept = {
+                "mails": str(room / MAILS),
+                "database": _database(room),
+                PROVIDER: payments,
+            }
+>>>>>>> main
             fronts.append(Front(server.plan.name, client, server, kept))
         yield fronts
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.events import Hooks
 from backendkit.core.health import Health, ping
+from backendkit.core.metrics import Family, Metrics, of_store
 from backendkit.errors import Errors
 from backendkit.logging.access import AccessLog
 from backendkit.logging.policy import AccessPolicy
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from backendkit.passwords import PasswordHasher
     from backendkit.ratelimit import RateLimiter
     from backendkit.ratelimit.face import Limits
+    from backendkit.resilience import CircuitBreaker, CircuitRegistry
     from backendkit.tokens import OneTime, Tokens
     from backendkit.tokens.state import Loader
 
@@ -44,6 +46,7 @@ class Kit:
         access: writes the access line of each request.
         health: the checks of readiness. The store's is among them where one was passed or named.
         hooks: who is told of events.
+        metrics: what is counted, for `http.metrics` or any other exporter.
         clock: as above.
     """
 
@@ -69,7 +72,13 @@ class Kit:
         if store is not None or "url" in self.settings.store.model_fields_set:
             self.health.add("store", self._reach_store)
         self._opened: Store | None = None
-        self._limits: Store | None = None
+        self._quick: dict[float, Store] = {}
+        self._breakers: CircuitRegistry | None = None
+        self.metrics = Metrics()
+        self.metrics.add(self._families)
+        if http.metrics_path is not None:
+            # Only then: where nobody listens, denials and the like make no records.
+            self.hooks.add(self.metrics.count)
         self._hashers: list[PasswordHasher] = []
         self._caches: list[Cache] = []
         self._at_exit: list[weakref.finalize[[], Kit]] = []
@@ -122,7 +131,9 @@ class Kit:
             "hooks": self.hooks,
             "clock": self.clock,
         }
-        return RateLimiter(self._limiter_store(), limits, name=name, **{**settings, **options})
+        return RateLimiter(
+            self._quick_store(wanted.timeout), limits, name=name, **{**settings, **options}
+        )
 
     def cache(self, **options: Any) -> Cache:
         """Return a cache on the store, as the settings `cache` say; `close` ends its thread. Make it once, and share it.
@@ -224,6 +235,37 @@ class Kit:
             self._hashers.append(hasher)
         return hasher
 
+    @property
+    def breakers(self) -> CircuitRegistry:
+        """The circuit breakers, by name and host, as the settings `resilience` say; shared through the store."""
+        if self._breakers is None:
+            from backendkit.resilience import CircuitRegistry  # noqa: PLC0415 - as above
+
+            wanted, store = self.settings.resilience, self._circuit_store()
+            with self._lock:
+                if self._breakers is None:
+                    self._breakers = CircuitRegistry(
+                        max_size=wanted.max_circuits,
+                        max_open_share=wanted.max_open_share,
+                        coalesce=wanted.coalesce,
+                        store=store,
+                        hooks=self.hooks,
+                        clock=self.clock,
+                    )
+        return self._breakers
+
+    def breaker(self, name: str, host: str | None = None, **options: Any) -> CircuitBreaker:
+        """Return the circuit breaker of a name, or of a host under it.
+
+        Args:
+            name: as for `CircuitBreaker`.
+            host: None: of the name itself.
+            options: as for `CircuitBreaker`; they hold for the name and all its hosts from now on.
+        """
+        if options:
+            self.breakers.configure(name, **options)
+        return self.breakers.get(name, host)
+
     def close(self) -> None:
         """Close what this kit has opened; again, or before anything was, does nothing. A later use opens it anew."""
         self._close_parts()
@@ -269,15 +311,33 @@ class Kit:
         """Raise unless the store carries out an operation; one without effect."""
         self.store.run(ping())
 
-    def _limiter_store(self) -> Store:
-        """Return the store for limits: its operations may take less time than others."""
-        wanted = self.settings
-        if self._given is not None or wanted.store.url.get_secret_value().startswith("memory:"):
+    def _quick_store(self, timeout: float) -> Store:
+        """Return the store for what every request asks: its operations may take less time than others."""
+        if self._given is not None or self._is_memory():
             return self.store
         with self._lock:
-            if self._limits is None:
-                self._limits = self._open(timeout=wanted.ratelimit.timeout)
-            return self._limits
+            if timeout not in self._quick:
+                self._quick[timeout] = self._open(timeout=timeout)
+            return self._quick[timeout]
+
+    def _circuit_store(self) -> Store | None:
+        """Return the store that circuits share, if there is one: memory is shared with nobody, and one's own is quicker."""
+        wanted = self.settings.resilience
+        if not wanted.shared or (self._given is None and self._is_memory()):
+            return None
+        return self._quick_store(wanted.timeout)
+
+    def _is_memory(self) -> bool:
+        return self.settings.store.url.get_secret_value().startswith("memory:")
+
+    def _families(self) -> list[Family]:
+        store, breakers = self._given or self._opened, self._breakers
+        found = [] if store is None else of_store(store)
+        if breakers is not None:
+            from backendkit.resilience.counts import families  # noqa: PLC0415 - as above
+
+            found += families(breakers)
+        return found
 
     def _open(self, **more: float) -> Store:
         from backendkit.stores import connect  # noqa: PLC0415 - an application without shared state loads no store
@@ -295,8 +355,8 @@ class Kit:
 
     def _release(self) -> list[Store]:
         with self._lock:
-            stores = [store for store in (self._opened, self._limits) if store is not None]
-            self._opened = self._limits = None
+            stores = [store for store in (self._opened, *self._quick.values()) if store is not None]
+            self._opened, self._quick, self._breakers = None, {}, None
             for finalizer in self._at_exit:
                 finalizer.detach()
             self._at_exit = []

@@ -11,7 +11,9 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
+from unittest.mock import AsyncMock
 
 import pybreaker
 import pytest
@@ -553,6 +555,17 @@ def test_state_is_pybreakers() -> None:
         breaker.state = "ajar"
 
 
+def test_options_that_make_no_sense_change_nothing() -> None:
+    """Neither what decides, nor what is shown, nor what later options are added to."""
+    breaker = CircuitBreaker("x", window=10, minimum_calls=2)
+    before = breaker.policy
+    with pytest.raises(InvalidArgument, match="minimum_calls"):
+        breaker.reconfigure(minimum_calls=50)
+    assert breaker.policy == before
+    breaker.reconfigure(window=20)
+    assert (breaker.policy.window, breaker.policy.minimum_calls) == (20, 2)
+
+
 def test_pybreakers_numbers_map_and_may_be_set_later() -> None:
     """Failures in a row, a fixed time, trials of which none may fail."""
     breaker = breaker_of(fail_max=3, reset_timeout=9, success_threshold=4)
@@ -617,17 +630,41 @@ def test_a_failure_that_cannot_be_shown_is_a_failure_all_the_same() -> None:
 
 
 def test_a_retry_after_of_the_failure_is_passed_on() -> None:
-    """To whoever is rejected because of it."""
+    """To whoever is rejected because of it: an error's own, that of its response, that of a failed result."""
 
-    class Asked(AppError):
-        pass
+    class Response:
+        status_code = 503
+        headers: ClassVar = {"Retry-After": "120"}
 
-    breaker = breaker_of(fail_max=1)
-    with pytest.raises(Asked):
-        breaker.call(failing(Asked(retry_after=120)))
+    class StatusError(Exception):
+        response = Response()
+
+    for error in (AppError(retry_after=120), StatusError()):
+        breaker = breaker_of(fail_max=1)
+        with pytest.raises(type(error)):
+            breaker.call(failing(error))
+        with pytest.raises(CircuitOpen) as caught:
+            breaker.call(int)
+        assert caught.value.retry_after == 120.0
+    breaker = breaker_of(fail_max=1, failed_result=lambda result: result.status_code >= 500)
+    breaker.call(Response)
     with pytest.raises(CircuitOpen) as caught:
         breaker.call(int)
     assert caught.value.retry_after == 120.0
+
+
+def test_an_error_that_cannot_be_asked_is_raised_as_it_is() -> None:
+    """What it says of waiting is a property that raises."""
+
+    class Odd(Exception):
+        @property
+        def retry_after(self) -> float:
+            raise RuntimeError("not yet")
+
+    breaker = breaker_of(fail_max=1)
+    with pytest.raises(Odd):
+        breaker.call(failing(Odd()))
+    assert breaker.current_state == "open"
 
 
 @settings(max_examples=60, deadline=None)
@@ -692,3 +729,101 @@ def _outcome(call: Callable[[str], Any], step: str) -> Any:
         return rejected.retry_after
     except Exception as error:  # noqa: BLE001 - compared
         return type(error)
+
+
+def test_the_short_way_forgets_what_an_order_emptied() -> None:
+    """Good calls before it, and one that began before it, are in no window after it."""
+    breaker = breaker_of(fail_max=9)
+    well = breaker(int)
+
+    @breaker
+    def closes() -> None:
+        breaker.close()
+
+    for _ in range(3):
+        well()
+    closes()
+    assert breaker.success_counter == 0
+    well()
+    breaker.close()
+    assert breaker.success_counter == 0
+    assert breaker.totals.succeeded == 5
+
+
+def test_each_rejection_tells_of_its_own_opening() -> None:
+    """What a rejection is made of is kept from one to the next, but not beyond its opening."""
+    breaker = breaker_of(fail_max=1)
+    for text in ("first", "second"):
+        fail = breaker(failing(OSError(text)))
+        with pytest.raises(OSError, match=text):
+            fail()
+        told = []
+        for _ in range(2):
+            with pytest.raises(CircuitOpen) as caught:
+                fail()
+            told.append(caught.value.last_failure)
+        assert [info and info.message for info in told] == [text, text]
+        breaker.close()
+
+
+def test_an_object_whose_call_is_a_coroutine_function_is_one() -> None:
+    """Its failures count, and `call` refuses it."""
+
+    class Client:
+        async def __call__(self) -> None:
+            raise OSError("down")
+
+    breaker = breaker_of(fail_max=1)
+    with pytest.raises(TypeError, match="call_async"):
+        _ = breaker.call(Client())
+    guarded = breaker(Client())
+    assert inspect.iscoroutinefunction(guarded)
+    assert inspect.iscoroutinefunction(breaker(AsyncMock()))
+    assert breaker.call(partial(int, "7")) == 7
+    with pytest.raises(OSError, match="down"):
+        asyncio.run(guarded())
+    assert breaker.current_state == "open"
+
+
+def test_a_rejection_shows_no_text_of_another_call() -> None:
+    """It may be asked for it, but a record that shows the error does not tell it."""
+    breaker = breaker_of(fail_max=1)
+    with pytest.raises(OSError, match="s3cret"):
+        breaker.call(failing(OSError("postgres://app:s3cret@db")))
+    with pytest.raises(CircuitOpen) as caught:
+        breaker.call(int)
+    assert "s3cret" not in f"{caught.value!r} {caught.value}"
+    assert caught.value.last_failure is not None
+    assert caught.value.last_failure.message == "postgres://app:s3cret@db"
+
+
+def test_a_slow_stream_that_is_closed_early_is_ignored() -> None:
+    """Nobody waited for its end; what its beginning took is no verdict."""
+    clock = ManualClock()
+    breaker = breaker_of(clock=clock, slow_after=1)
+
+    @breaker
+    def stream() -> Generator[int]:
+        clock.advance(2_000_000)
+        yield 1
+
+    items = stream()
+    assert next(items) == 1
+    items.close()
+    assert breaker.totals == (0, 0, 0, 1, 0)
+    assert list(stream()) == [1]
+    assert breaker.totals == (1, 0, 1, 1, 0)
+
+
+def test_what_is_excluded_is_ignored_even_if_slow() -> None:
+    """It says nothing about the dependency, however long it took to say it."""
+    clock = ManualClock()
+    breaker = breaker_of(clock=clock, slow_after=1, exclude=(LookupError,))
+
+    def late() -> None:
+        clock.advance(2_000_000)
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        breaker.call(late)
+    assert breaker.totals == (0, 0, 0, 1, 0)

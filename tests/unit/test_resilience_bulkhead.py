@@ -14,7 +14,17 @@ import pytest
 from backendkit.core import context
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import InvalidArgument, Overloaded
-from backendkit.resilience import Bulkhead, BulkheadFull, CircuitBreaker, Pipeline, Timeout
+from backendkit.resilience import (
+    Bulkhead,
+    BulkheadFull,
+    CallTimeout,
+    CircuitBreaker,
+    Pipeline,
+    Policy,
+    Timeout,
+    marks,
+)
+from backendkit.resilience.steps import Step
 from tests.ground.loops import passes, run_manually
 from tests.ground.waiting import eventually
 
@@ -168,6 +178,22 @@ def test_a_full_one_refuses_at_once_or_after_its_wait() -> None:
     run_manually(scene(), clock)
 
 
+def test_who_may_not_wait_is_refused_without_a_turn_of_the_loop() -> None:
+    """A full one answers in the call itself."""
+
+    async def scene() -> None:
+        bulkhead = Bulkhead(1)
+        busy = asyncio.create_task(bulkhead.call_async(asyncio.Event().wait))
+        await asyncio.sleep(0)
+        call = bulkhead.call_async(asyncio.sleep, 0)
+        with pytest.raises(BulkheadFull):
+            call.send(None)
+        busy.cancel()
+        await asyncio.wait([busy])
+
+    asyncio.run(scene())
+
+
 def test_a_thread_that_waited_in_vain_is_refused_and_leaves_the_line() -> None:
     """As a task does."""
     bulkhead = Bulkhead(1, max_wait=0.01)
@@ -216,6 +242,61 @@ def test_waiting_for_a_turn_is_neither_slow_nor_a_timeout() -> None:
     run_manually(scene(), clock)
 
 
+def test_a_timeout_by_hand_around_a_bulkhead_does_not_blame_what_was_not_called() -> None:
+    """Its time is over in line: the caller is refused, and the breaker counts nothing. A call that began times out."""
+
+    async def scene() -> None:
+        breaker = CircuitBreaker("x", clock=clock, minimum_calls=2)
+        bulkhead = Bulkhead(1, max_wait=None, clock=clock)
+
+        @breaker
+        @Timeout(1, clock=clock)
+        @bulkhead
+        async def work() -> None:
+            await passes(30)
+
+        first, second = (asyncio.create_task(bulkhead.call_async(passes, 3)) for _ in range(2))
+        await asyncio.sleep(0)
+        with pytest.raises(BulkheadFull):
+            await work()
+        assert breaker.totals == (0, 0, 0, 1, 0)
+        assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr] # a task runs
+        waiter = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        await asyncio.gather(first, second)
+        with pytest.raises(CallTimeout):
+            await work()
+        assert breaker.totals == (0, 1, 0, 2, 0)
+
+    clock = ManualClock()
+    run_manually(scene(), clock)
+
+
+def test_a_function_that_waited_for_its_turn_was_not_late() -> None:
+    """Of what a timeout around a bulkhead measures, waiting is no part."""
+    clock = ManualClock()
+    breaker = CircuitBreaker("x", clock=clock)
+
+    class Line(Policy):
+        def around(self, inner: Step, /) -> Step:
+            def waits(func: Any, args: Any, kwargs: Any) -> Any:
+                came = clock.mono_us()
+                clock.advance(SECOND)
+                marks.tell_waited(clock, came, clock.mono_us())
+                return inner(func, args, kwargs)
+
+            return waits
+
+    call = breaker(Timeout(1, clock=clock)(Line()(clock.advance)))
+    call(SECOND // 2)
+    assert breaker.totals.slow == 0
+    call(SECOND)
+    assert breaker.totals.slow == 1
+
+
 def test_a_turn_that_comes_as_its_waiter_is_cancelled_goes_on_to_the_next() -> None:
     """Both happen in one turn of the loop."""
 
@@ -237,8 +318,8 @@ def test_a_turn_that_comes_as_its_waiter_is_cancelled_goes_on_to_the_next() -> N
     asyncio.run(scene())
 
 
-def test_a_waiter_whose_loop_is_gone_is_passed_over() -> None:
-    """Its turn goes to the next, a thread as well."""
+def test_waiters_whose_loop_is_gone_are_passed_over() -> None:
+    """Their turn goes to the next, a thread as well, however many they were."""
     bulkhead = Bulkhead(1, max_wait=None)
     go, came, answered = threading.Event(), threading.Event(), list[int]()
 
@@ -250,21 +331,22 @@ def test_a_waiter_whose_loop_is_gone_is_passed_over() -> None:
     threads[0].start()
     assert came.wait(10)
     loop = asyncio.new_event_loop()
-    waiter = bulkhead.call_async(asyncio.sleep, 0)
-    task = loop.create_task(waiter)
+    waiters = [bulkhead.call_async(asyncio.sleep, 0) for _ in range(1_500)]
+    tasks = [loop.create_task(waiter) for waiter in waiters]
     loop.call_soon(loop.stop)
     loop.run_forever()
     loop.close()
     threads.append(threading.Thread(target=lambda: answered.append(bulkhead.call(int, "7"))))
     threads[1].start()
-    eventually(lambda: bulkhead.waiting == 2, "both wait")
+    eventually(lambda: bulkhead.waiting == 1_501, "all wait")
     go.set()
     for thread in threads:
         thread.join(10)
     assert answered == [7]
     assert bulkhead.running == 0
-    waiter.close()
-    task._log_destroy_pending = False  # type: ignore[attr-defined] # abandoned on purpose
+    for waiter, task in zip(waiters, tasks, strict=True):
+        waiter.close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # abandoned on purpose
 
 
 def test_a_thread_interrupted_in_line_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:

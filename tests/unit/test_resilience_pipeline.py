@@ -365,6 +365,25 @@ def test_a_fallback_leaves_what_it_is_not_for() -> None:
     assert isinstance(caught.value.__context__, ZeroDivisionError)
 
 
+@pytest.mark.parametrize("kind", [Fallback, Hedge])
+def test_a_classifier_that_raises_changes_nothing_and_is_reported_once(
+    caplog: pytest.LogCaptureFixture, kind: type
+) -> None:
+    """The caller gets the function's own error."""
+
+    def confused(_: Exception) -> bool:
+        raise ValueError
+
+    async def fail() -> None:
+        raise OSError("mine")
+
+    layer = Fallback.value(0, on=(confused,)) if kind is Fallback else Hedge(9, on=(confused,))
+    for _ in range(2):
+        with pytest.raises(OSError, match="mine"):
+            asyncio.run(layer.call_async(fail))
+    assert len(caplog.records) == 1
+
+
 # Hedge
 
 

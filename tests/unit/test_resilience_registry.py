@@ -70,6 +70,19 @@ def test_options_are_inherited_and_may_change() -> None:
     with pytest.raises(InvalidArgument):
         registry.configure("pay", trials=0)
     assert registry.get("pay", "c").policy.trials == 7
+    registry.configure("pay", fail_max=5)
+    assert early.policy == registry.get("pay", "d").policy
+    assert (early.fail_max, early.policy.open_for) == (5, 30)
+
+
+def test_those_without_room_take_options_too() -> None:
+    """The one breaker that they share is of their name."""
+    registry = registry_of(max_size=1)
+    registry.get("pay", "a").force_open()
+    shared = registry.get("pay", "b")
+    registry.configure("pay", open_for=5)
+    assert registry.get("pay", "c") is shared
+    assert shared.policy.open_for == 5
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -18,7 +18,8 @@ from backendkit.resilience import (
     CircuitStrained,
     CircuitTransition,
 )
-from backendkit.resilience.decide.shared import ACQUIRE, REPORT
+from backendkit.resilience.decide.shared import ACQUIRE, NOTHING, REPORT, Questions
+from backendkit.resilience.shared import SharedMachine
 from backendkit.stores import MemoryStore
 from backendkit.testing import FaultyStore
 from backendkit.testing.faults import UNAVAILABLE
@@ -233,6 +234,9 @@ def test_an_order_while_the_store_is_down_holds_here_and_says_so() -> None:
     fleet.store.inject(UNAVAILABLE, times=None)
     with pytest.raises(StoreUnavailable):
         fleet.breakers[0].force_open()
+    assert [event.new for event in fleet.events if isinstance(event, CircuitTransition)] == [
+        "forced-open"
+    ]
     with pytest.raises(CircuitOpen):
         fleet.breakers[0].call(print)
 
@@ -251,6 +255,24 @@ def test_a_store_that_has_forgotten_goes_on_from_what_is_known() -> None:
     with pytest.raises(CircuitOpen) as rejected:
         other.call(print)
     assert rejected.value.retry_after == 20
+
+
+def test_an_answer_that_was_overtaken_says_nothing_new() -> None:
+    """Of two callers the later one may hear first; the circuit does not go back."""
+    fleet = Fleet(1)
+    breaker = fleet.breakers[0]
+    breaker.close()
+    questions = Questions(b"elsewhere", breaker.policy.rules())
+    late = fleet.memory.run(questions.force(NOTHING, "closed", jitter=0))
+    breaker.open()
+    fleet.events.clear()
+    assert isinstance(breaker._machine, SharedMachine)
+    breaker._machine._learn(late, asked=True)
+    assert breaker.current_state == "open"
+    with pytest.raises(CircuitOpen) as rejected:
+        breaker.call(print)
+    assert rejected.value.retry_after == 30
+    assert not fleet.events
 
 
 def _forget(fleet: Fleet) -> None:

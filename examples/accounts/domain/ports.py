@@ -83,6 +83,19 @@ class Storage(Protocol):
         ...
 
 
+class Payments(Protocol):
+    """Who keeps payments."""
+
+    def status(self, payment: int) -> str:
+        """Return how a payment stands.
+
+        Raises:
+            UpstreamError: whoever keeps them has failed.
+            UpstreamTimeout: or has not answered in time.
+        """
+        ...
+
+
 class Scores(Protocol):
     """Who keeps scores, by name."""
 

@@ -14,6 +14,7 @@ from examples.accounts.composition import Services
 from examples.accounts.fronts.fastapi_routes.catalogue import catalogue_router
 from examples.accounts.fronts.fastapi_routes.door import door_router
 from examples.accounts.fronts.fastapi_routes.logins import logins_router
+from examples.accounts.fronts.fastapi_routes.payments import payments_router
 from examples.accounts.fronts.fastapi_routes.scores import scores_router
 from examples.accounts.fronts.fastapi_routes.users import users_router
 
@@ -41,6 +42,7 @@ def create_app(services: Services | None = None) -> FastAPI:
         app.add_middleware(AsgiLimits, rule=rule, errors=parts.kit.errors)
     app.add_middleware(AsgiCache, rule=CacheRule())  # tags and 304, nothing stored
     app.include_router(users_router(parts.accounts))
+    app.include_router(payments_router(parts.payments))
     app.include_router(scores_router(parts.scoring))
     app.include_router(catalogue_router(parts.catalogue))
     app.include_router(session_router(parts.tokens, parts.logins.authenticate))

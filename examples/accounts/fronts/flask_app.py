@@ -11,6 +11,7 @@ from examples.accounts.composition import Services
 from examples.accounts.fronts.flask_routes.catalogue import catalogue_blueprint
 from examples.accounts.fronts.flask_routes.door import door_blueprint
 from examples.accounts.fronts.flask_routes.logins import logins_blueprint
+from examples.accounts.fronts.flask_routes.payments import payments_blueprint
 from examples.accounts.fronts.flask_routes.scores import scores_blueprint
 from examples.accounts.fronts.flask_routes.users import users_blueprint
 
@@ -31,6 +32,7 @@ def create_app(services: Services | None = None) -> Flask:
     for rule in (parts.limits.everything, parts.limits.writes):
         backendkit.flask.limit_app(app, rule)
     app.register_blueprint(users_blueprint(parts.accounts))
+    app.register_blueprint(payments_blueprint(parts.payments))
     app.register_blueprint(scores_blueprint(parts.scoring))
     app.register_blueprint(catalogue_blueprint(parts.catalogue))
     app.register_blueprint(session_blueprint(parts.tokens, parts.logins.authenticate))

@@ -11,6 +11,7 @@ from examples.client.scenes import (
     leaving,
     limits,
     logins,
+    payments,
     refusals,
     users,
 )
@@ -24,6 +25,7 @@ SECTIONS: Sequence[Section] = (
     limits.SECTION,
     door.SECTION,
     logins.SECTION,
+    payments.SECTION,
     leaving.SECTION,
 )
 """All of them, in the order they are played; `users` comes first, for it counts on an empty database."""

@@ -70,8 +70,8 @@ class AppError(Exception):
     ) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.details: list[Detail] = list(details)
-        self.headers: dict[str, str] = dict(headers or {})
+        self.details: list[Detail] = [*details]
+        self.headers: dict[str, str] = {**headers} if headers else {}
         self.retry_after = retry_after
         self.params = params
 

@@ -9,6 +9,7 @@ an exception's text, with a host or a password in it: it becomes the error's `re
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from itertools import islice
 from typing import cast
@@ -48,6 +49,7 @@ def from_status(
     return error
 
 
+@lru_cache
 def phrases(status: int) -> frozenset[str]:
     """Return the texts that frameworks send for `status` when nobody told them what to say."""
     try:

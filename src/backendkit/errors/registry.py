@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakSet
@@ -250,7 +248,7 @@ class Errors:
             error = AppError(type(exc).__name__)
         elif isinstance(exc, BaseExceptionGroup):
             return error  # it may be one of the group's own, whose cause the group is not
-        return _caused(error, exc)
+        return error if error is exc else _caused(error, exc)
 
     def tell(
         self,
@@ -338,6 +336,8 @@ class Errors:
         second = self._clock.wall_us() // SECOND_US
         known, text = self._second
         if second != known:
+            from datetime import UTC, datetime  # noqa: PLC0415 - a fifth of what this package takes to import
+
             text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             self._second = (second, text)
         return text
@@ -376,9 +376,11 @@ _X = TypeVar("_X", bound=BaseException)
 
 def _caused(error: _X, exc: BaseException) -> _X:
     """Note that `exc` led to `error`, for logs, unless it says otherwise or cannot be told, like a frozen dataclass."""
-    with suppress(Exception):
-        if error is not exc and error.__cause__ is None:
+    try:  # `suppress` takes as long as all of the rest
+        if error.__cause__ is None:
             error.__cause__ = exc
+    except Exception:  # noqa: BLE001, S110 - a frozen dataclass, say
+        pass
     return error
 
 

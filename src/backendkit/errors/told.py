@@ -76,7 +76,10 @@ def tell(error: AppError, request_id: str, timestamp: str, language: Language | 
     tags = None
     if language is not None:
         text, details, tags = language.tell(error, text)
-    return Told(code, status_of(error), text, details, request_id, timestamp, tags, error)
+    status = error.status
+    if not (type(status) is int and 400 <= status <= 599):
+        status = status_of(error)
+    return Told(code, status, text, details, request_id, timestamp, tags, error)
 
 
 def tell_plainly(error: AppError, request_id: str, timestamp: str) -> Told:
@@ -106,8 +109,6 @@ def plain_lines(details: object) -> list[Detail]:
 def status_of(error: AppError) -> int:
     """Return an error's status, 500 where that is none of an error; never raises."""
     status = attribute(error, "status")
-    if type(status) is int and 400 <= status <= 599:  # nearly always
-        return status
     if not isinstance(status, int):
         return 500
     number = int.__int__(status)  # a plain one, whatever a subclass makes of comparing

@@ -56,13 +56,16 @@ def issues(
         body: as for `validation_error`.
     """
     lines: dict[tuple[object, ...], _Line] = {}
+    unions = False
     for error in errors:
         line = _line(error, place, body)
-        words = line.words
-        lines.setdefault((line.place, line.path, words.code, line.union and words.issue), line)
+        where, path, words, union = line
+        lines.setdefault((where, path, words.code, union and words.issue), line)
+        unions = unions or union
         if len(lines) >= MOST_DETAILS:
             break
-    return [line.detail() for line in _without_unions(lines.values())]
+    told = _without_unions(lines.values()) if unions else lines.values()
+    return [line.detail() for line in told]
 
 
 def syntax_issue(message: str, offset: int) -> Detail:
@@ -94,17 +97,23 @@ class _Line(NamedTuple):
 
     def detail(self) -> Detail:
         place, path, words, _ = self
-        line: dict[str, str] = {}
-        told = [str(part) if _tellable(part) else None for part in path]
+        line = {"issue": words.issue, "code": words.code}
         if path:
-            line["field"] = ".".join(["*" if part is None else part for part in told])
-        line["issue"] = words.issue
-        line["code"] = words.code
-        if path and place in {"body", None} and None not in told:
-            line["pointer"] = "".join([f"/{_escaped(part)}" for part in told])
+            field, pointer = _spelled(path)
+            line = {"field": field, **line}
+            if pointer and place in {"body", None}:
+                line["pointer"] = pointer
         if place:
             line["in"] = place
         return Issue(line, words.template, words.params)
+
+
+def _spelled(path: tuple[object, ...]) -> tuple[str, str]:
+    """Return a path with dots, and as a pointer, empty where a part may not be told. What may be needs no escapes."""
+    told = [str(part) if _tellable(part) else "" for part in path]
+    if "" in told:
+        return ".".join([part or "*" for part in told]), ""
+    return ".".join(told), "/" + "/".join(told)
 
 
 def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
@@ -120,18 +129,20 @@ def _line(error: Mapping[str, Any], place: str | None, body: Any) -> _Line:
         return _Line(place, (), words, union=False)
     path = loc
     if place in {"body", None} and body is not UNKNOWN:
-        path = tuple(_real(loc, body, kind))
+        path = _real(loc, body, kind)
     return _Line(place, path, _told(kind, error), union=len(path) < len(loc))
 
 
-def _real(loc: Sequence[Any], node: Any, kind: str) -> Iterator[object]:
+def _real(loc: Sequence[Any], node: Any, kind: str) -> tuple[object, ...]:
     """Follow a location through the body; what is neither key nor index there is a type's name, and is left out."""
+    path: list[object] = []
     for number, part in enumerate(loc):
         if _leads_on(node, part):
             node = node[part]
         elif not (kind == "missing" and number == len(loc) - 1):
             continue
-        yield part
+        path.append(part)
+    return tuple(path)
 
 
 def _leads_on(node: Any, part: Any) -> bool:
@@ -257,10 +268,6 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 def _tellable(part: object) -> bool:
     """Whether a path's segment may be told: an index, or a name; other keys are input like any value."""
     return isinstance(part, int) or (isinstance(part, str) and _NAME.fullmatch(part) is not None)
-
-
-def _escaped(part: object) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
 
 
 def _without_position(reason: str) -> str:

@@ -17,10 +17,19 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.fastapi", "FastAPI", "fastapi") from error
 
+from backendkit.fastapi.breakers import breakers_router
 from backendkit.fastapi.install import install
 from backendkit.fastapi.limits import RateLimit, limited
 from backendkit.http.cache_asgi import AsgiCache
 from backendkit.http.limit_asgi import AsgiLimits
 from backendkit.http.openapi import raises
 
-__all__ = ["AsgiCache", "AsgiLimits", "RateLimit", "install", "limited", "raises"]
+__all__ = [
+    "AsgiCache",
+    "AsgiLimits",
+    "RateLimit",
+    "breakers_router",
+    "install",
+    "limited",
+    "raises",
+]

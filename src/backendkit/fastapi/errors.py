@@ -88,12 +88,15 @@ class Handlers:
             return await self._other_method(conn, exc)
         if is_redirect(exc.status_code):
             return await http_exception_handler(conn, exc)  # type: ignore[arg-type]  # it looks only at `exc`
-        return await self.tell(conn, exc)
+        return self._answer(conn, exc)
 
     async def tell(self, conn: HTTPConnection, exc: Exception) -> Response:
         """Answer with what the registry says, and report what nobody has named."""
         if conn.scope["type"] == "websocket":
             raise exc
+        return self._answer(conn, exc)
+
+    def _answer(self, conn: HTTPConnection, exc: Exception) -> Response:
         accept, language = accepted(conn.scope["headers"])
         rendered = self._errors.render(exc, accept, context.request_id(), accept_language=language)
         if rendered.status == 500:
@@ -119,7 +122,7 @@ class Handlers:
             return Bodiless(request.app.router, scope)
         if methods:
             error.headers["Allow"] = methods
-        return await self.tell(request, error)
+        return self._answer(request, error)
 
 
 _DEFAULTS = (

@@ -100,6 +100,7 @@ def _build(app: Starlette, kit: Kit, unhandled: Unhandled, build: Callable[[], A
         health=kit.health,
         clock=kit.clock,
         overrides=dict.fromkeys(_pages(app), DOCUMENTATION),
+        metrics=kit.metrics,
     )
     handlers, middleware = app.exception_handlers, app.user_middleware
     if Exception in handlers or 500 in handlers:

@@ -64,7 +64,13 @@ def install(app: Flask, kit: Kit, *, reraise: bool | None = None) -> None:
     if reraise is not None and app.config["PROPAGATE_EXCEPTIONS"] is None:
         app.config["PROPAGATE_EXCEPTIONS"] = reraise
     app.request_class = strict(app.request_class)
-    layers = Layers.of(kit.settings.http, access=kit.access, health=kit.health, clock=kit.clock)
+    layers = Layers.of(
+        kit.settings.http,
+        access=kit.access,
+        health=kit.health,
+        clock=kit.clock,
+        metrics=kit.metrics,
+    )
 
     def framed(inner: WsgiApp) -> WsgiFrame:
         return WsgiFrame(

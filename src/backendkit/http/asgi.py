@@ -91,18 +91,20 @@ class AsgiFrame:
             here = exchange.path
             if pages is not None and here in pages.paths and scope["method"] in {"GET", "HEAD"}:
                 await exchange.answer(await pages.answer_async(here))
-            elif layers.deadlines is None:
+            else:
                 hears = scope["method"] != "GET"
                 receives = self._receiving(scope, exchange) if hears else exchange.receive
-                await self.app(scope, receives, exchange.send)
-            else:
-                await self._timed(layers.deadlines, scope, exchange)
+                work = self.app(scope, receives, exchange.send)
+                await (
+                    work if layers.deadlines is None else self._timed(layers.deadlines, scope, work)
+                )
             if not exchange.started and not exchange.left:
                 await self._failed(NoResponse(), exchange, place(scope))
         except Exception as caught:  # noqa: BLE001 - whatever it is, the client gets an envelope
             await self._failed(original(caught), exchange, place(scope))
         finally:
-            await ended(request, self.report, scope)
+            if request.aftermath is not None:
+                await ended(request.aftermath, self.report, scope)
             context.leave(request, token)
             if access is not None:
                 spent = (exchange.done_us or layers.clock.mono_us()) - exchange.begun_us
@@ -115,13 +117,10 @@ class AsgiFrame:
         return context.Request(ids.choose(header(scope["headers"], ids.key)))
 
     def _receiving(self, scope: Scope, exchange: Exchange) -> Receive:
-        if self.strict_json and scope["method"] != "GET":
-            return checked(scope, exchange.receive)
-        return exchange.receive
+        return checked(scope, exchange.receive) if self.strict_json else exchange.receive
 
-    def _timed(self, deadlines: Deadlines, scope: Scope, exchange: Exchange) -> Awaitable[None]:
-        """Run the application for as long as it may take."""
-        work = self.app(scope, self._receiving(scope, exchange), exchange.send)
+    def _timed(self, deadlines: Deadlines, scope: Scope, work: Awaitable[None]) -> Awaitable[None]:
+        """Let the application work for as long as it may."""
         budget = deadlines.budget_us(header(scope["headers"], deadlines.key))
         if budget is None:
             return work
@@ -200,7 +199,8 @@ class AsgiFrame:
         except Exception as caught:  # noqa: BLE001 - as above
             await self._refuse(original(caught), socket, scope)
         finally:
-            await ended(request, self.report, scope)
+            if request.aftermath is not None:
+                await ended(request.aftermath, self.report, scope)
             context.leave(request, token)
             if self.layers.access is not None:
                 route = None if self.route is None else self.route(scope)

@@ -70,7 +70,9 @@ _FAULTS: tuple[tuple[type[BaseException], str], ...] = (
 
 def is_json(content_type: str | None) -> bool:
     """Return whether a Content-Type is `application/json` or `application/...+json`."""
-    return content_type is not None and _JSON.match(content_type) is not None
+    return content_type == "application/json" or (
+        content_type is not None and _JSON.match(content_type) is not None
+    )
 
 
 def parse_typed(raw: bytes, content_type: str | None) -> Any:

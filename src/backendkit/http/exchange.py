@@ -179,7 +179,7 @@ class Exchange:
             self._look()
         layers, request = self._frame.layers, self._request
         key, policy = layers.ids.key, layers.security
-        if request.outgoing is not None or (policy is not None and layers.overrides):
+        if request.outgoing is not None or self.path in layers.overrides:
             policy = layers.policy(request, self.path)
         ours: RawPairs = []
         names: Collection[bytes] = ()
@@ -228,7 +228,9 @@ def _may_be_phrase(headers: RawHeaders) -> bool:
     short = plain = False
     for name, value in headers:
         if name == b"content-type":
-            plain = value.startswith(b"text/plain")
+            if not value.startswith(b"text/plain"):
+                return False  # most are JSON
+            plain = True
         elif name == b"content-length":
             short = len(value) <= 2 and value != b"0"
     return plain and short

@@ -5,6 +5,7 @@ Plain JSON and no envelope: probes look at the status, people at the rest. What 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii as quoted
 
 from backendkit.core.health import Health, Readiness
@@ -21,17 +22,24 @@ class HealthPages:
         health: the application's checks.
         live: path of the one that says that the process lives; None: there is none.
         ready: path of the one that says whether requests should come here; None: there is none.
+        beside: other pages that are answered before the application is asked, by path.
     """
 
-    __slots__ = ("_live", "_ready", "health", "paths")
+    __slots__ = ("_beside", "_live", "_ready", "health", "paths")
 
     def __init__(
-        self, health: Health, *, live: str | None = LIVE, ready: str | None = READY
+        self,
+        health: Health,
+        *,
+        live: str | None = LIVE,
+        ready: str | None = READY,
+        beside: Mapping[str, Callable[[], Rendered]] | None = None,
     ) -> None:
         self.health = health
         self._live = live
         self._ready = ready
-        self.paths = frozenset(path for path in (live, ready) if path)
+        self._beside = dict(beside or {})
+        self.paths = frozenset(path for path in (live, ready, *self._beside) if path)
 
     def has(self, method: str, path: str) -> bool:
         """Tell whether a request is for one of the pages; other methods than GET and HEAD go to the application."""
@@ -39,15 +47,20 @@ class HealthPages:
 
     def answer(self, path: str) -> Rendered:
         """Return a page; blocks while checks run."""
-        if path == self._live:
-            return _page(200, '{"status":"ok"}')
-        return told(self.health.readiness())
+        known = self._at_hand(path)
+        return known or told(self.health.readiness())
 
     async def answer_async(self, path: str) -> Rendered:
         """Return a page; suspends while checks run."""
+        known = self._at_hand(path)
+        return known or told(await self.health.aio.readiness())
+
+    def _at_hand(self, path: str) -> Rendered | None:
+        """Return a page for which nothing has to be checked."""
         if path == self._live:
             return _page(200, '{"status":"ok"}')
-        return told(await self.health.aio.readiness())
+        beside = self._beside.get(path)
+        return None if beside is None else beside()
 
 
 def told(readiness: Readiness) -> Rendered:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from backendkit.core import context
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.health import Health
+from backendkit.core.metrics import Metrics
+from backendkit.errors import Rendered
 from backendkit.http.deadline import Deadlines
 from backendkit.http.health import HealthPages
 from backendkit.http.ids import RequestIds
@@ -86,6 +88,11 @@ class Options(Protocol):
         """Path of the page that says whether it is ready."""
         ...
 
+    @property
+    def metrics_path(self) -> str | None:
+        """Path of the page with numbers for Prometheus."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Layers:
@@ -118,17 +125,30 @@ class Layers:
         health: Health,
         clock: Clock,
         overrides: Mapping[str, SecurityHeaders] | None = None,
+        metrics: Metrics | None = None,
     ) -> Layers:
-        """Return the layers that settings ask for."""
+        """Return the layers that settings ask for.
+
+        Raises:
+            MissingExtra: a page with numbers is asked for, and prometheus-client is not installed.
+        """
+        writer: AccessWriter | None = access if options.access_log else None
+        beside: dict[str, Callable[[], Rendered]] = {}
+        if options.metrics_path is not None and metrics is not None:
+            from backendkit.http.metrics import CountedAccess, MetricsPage  # noqa: PLC0415 - an extra
+
+            numbers = MetricsPage(metrics)
+            writer = CountedAccess(numbers, writer)
+            beside[options.metrics_path] = numbers.page
         security = API if options.hsts == API.hsts else SecurityHeaders(hsts=options.hsts)
         header, default = options.timeout_header, options.timeout
         deadlines = Deadlines(header, default=default, most=options.longest_timeout)
-        pages = HealthPages(health, live=options.live_path, ready=options.ready_path)
+        pages = HealthPages(health, live=options.live_path, ready=options.ready_path, beside=beside)
         return cls(
             ids=RequestIds(options.request_id_header, trusted=options.trust_request_id),
             security=security if options.security_headers else None,
             overrides=dict(overrides or {}),
-            access=access if options.access_log else None,
+            access=writer,
             deadlines=None if header is None and default is None else deadlines,
             health=pages if pages.paths else None,
             clock=clock,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
-from backendkit.core.context import Request
-
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -41,14 +39,15 @@ class Aftermath:
         return [pair for more in self.on_start for pair in more(status)]
 
 
-async def ended(request: Request, report: Callable[[Exception, str], object], scope: Scope) -> None:
+async def ended(
+    aftermath: Aftermath, report: Callable[[Exception, str], object], scope: Scope
+) -> None:
     """Do what is to be done after a request's response. What fails is reported, and the rest is done all the same."""
-    if request.aftermath is not None:
-        for end in request.aftermath.on_end:
-            try:
-                await end()
-            except Exception as error:  # noqa: BLE001 - the answer is out, and the next must be done
-                report(error, place(scope))
+    for end in aftermath.on_end:
+        try:
+            await end()
+        except Exception as error:  # noqa: BLE001 - the answer is out, and the next must be done
+            report(error, place(scope))
 
 
 def local_path(scope: Scope) -> str:

@@ -163,7 +163,7 @@ class _Response:
     ) -> Callable[[bytes], object]:
         """Begin the response with the request's id in it."""
         layers, environ = self._frame.layers, self._environ
-        name, present = layers.ids.header, [pair[0].lower() for pair in headers]
+        name, present = layers.ids.header, [name.lower() for name, _ in headers]
         self._length = (
             headers[present.index("content-length")][1] if "content-length" in present else ""
         )
@@ -174,7 +174,7 @@ class _Response:
             # Now: Flask forgets the request when it has called us.
             self._route = self._route or self._frame.route(environ)
         policy = layers.security
-        if self._request.outgoing is not None or layers.overrides:
+        if self._request.outgoing is not None or _path(environ) in layers.overrides:
             policy = layers.policy(self._request, _path(environ))
         sent = [*headers]
         if policy is not None:

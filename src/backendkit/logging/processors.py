@@ -20,6 +20,9 @@ from backendkit.logging.policy import Limits, Redaction
 EventDict = MutableMapping[str, Any]
 """What processors hand on."""
 
+TRACER = "opentelemetry.trace"
+"""The module without which there is no span."""
+
 
 def merge_context(logger: object, method: str, event_dict: EventDict) -> EventDict:
     """Add what `bind` and `bound` have put into the context; what the call itself says wins."""
@@ -43,7 +46,7 @@ def add_trace(logger: object, method: str, event_dict: EventDict) -> EventDict:
 
 def span_fields() -> dict[str, str] | None:
     """Return `trace_id` and `span_id` of OpenTelemetry's current span, or None where there is none. Never raises."""
-    trace: Any = sys.modules.get("opentelemetry.trace")
+    trace: Any = sys.modules.get(TRACER)
     if trace is None:
         return None
     try:

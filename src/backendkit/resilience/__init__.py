@@ -23,9 +23,12 @@
 - `Timeout`, `Bulkhead`, `Fallback`, `Hedge`, `Chaos`: give up waiting, bound what runs at once, answer in another way, ask
   twice, break things on purpose. Each is called and decorates as the breaker does.
 - `Pipeline`: several of them as one, for `def`, `async def` and generators; `Pipeline.canonical` knows the usual order.
-- `CircuitTransition`, `CircuitStrained`: events, to the breaker's `hooks`; `breaker.totals` for metrics.
+- `CircuitRegistry`: a breaker per name and host, in bounded room, of which only a share may be open at once.
+- `CircuitTransition`, `CircuitObserved`, `CircuitStrained`, `CircuitKeptClosed`: events, to the breaker's `hooks`; `breaker.totals`
+  for metrics.
 
-The state is this process's own. No lock is held while your code runs, be it function, predicate or listener.
+The state is this process's own, unless `store` shares it with others of the breaker's name. No lock is held while your code
+runs, be it function, predicate or listener.
 """
 
 from backendkit.core.errors import DeadlineExceeded

@@ -22,18 +22,10 @@ def asked_us(told: object, wall_us: int) -> int | None:
             `headers`, as those of httpx and requests.
         wall_us: the date, against which a date is reckoned.
     """
-    seconds = getattr(told, "retry_after", None)
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool):
-        return _bounded(seconds)
-    response: Any = getattr(told, "response", told)
-    headers = getattr(response, "headers", None)
-    if headers is None or getattr(response, "status_code", None) not in STATUSES:
-        return None
     try:
-        text = headers.get("Retry-After")
-    except Exception:  # noqa: BLE001 - anything may be called `headers`
+        return _asked_us(told, wall_us)
+    except Exception:  # noqa: BLE001 - anything may be called `headers`, and a property may raise
         return None
-    return parse_us(text, wall_us) if isinstance(text, str) else None
 
 
 def parse_us(text: str, wall_us: int) -> int | None:
@@ -50,6 +42,17 @@ def parse_us(text: str, wall_us: int) -> int | None:
         return _bounded(date.timestamp() - wall_us / SECOND_US)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def _asked_us(told: object, wall_us: int) -> int | None:
+    seconds = getattr(told, "retry_after", None)
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool):
+        return _bounded(seconds)
+    response: Any = getattr(told, "response", told)
+    if getattr(response, "status_code", None) not in STATUSES:
+        return None
+    text = response.headers.get("Retry-After")
+    return parse_us(text, wall_us) if isinstance(text, str) else None
 
 
 def _bounded(seconds: float) -> int | None:

@@ -184,8 +184,10 @@ class Bulkhead(Policy):
             return era
         try:
             await turn.wait(wait_us)
-        except BaseException:
+        except BaseException as error:
             self._give_up(turn)
+            if isinstance(error, asyncio.CancelledError):
+                marks.tell_in_line(error, BulkheadFull(self._name, self._limit))
             raise
         return self._arrived(turn, came)
 
@@ -240,16 +242,17 @@ class Bulkhead(Policy):
             self._line.remove(turn)
 
     def _leave(self, era: int) -> None:
-        with self._lock:
-            if era != self._era:
-                return
-            if not self._line:
-                self._free += 1
-                return
-            turn = self._line.popleft()
-            turn.era = era
-        if not turn.call():
-            self._leave(era)  # its loop is gone
+        called = False
+        while not called:  # where its loop is gone, the next
+            with self._lock:
+                if era != self._era:
+                    return
+                if not self._line:
+                    self._free += 1
+                    return
+                turn = self._line.popleft()
+                turn.era = era
+            called = turn.call()
 
 
 class _Turn(ABC):

@@ -33,6 +33,10 @@ class FailureInfo(NamedTuple):
     message: str
     at_us: int
 
+    def __repr__(self) -> str:
+        """Leave the text out: it is another call's, and whoever logs a rejection did not ask for it."""
+        return f"FailureInfo(type={self.type!r}, at_us={self.at_us})"
+
 
 class FailedResult(Exception):
     """Told to listeners where a result, not an exception, was a failure; never raised."""

@@ -66,7 +66,7 @@ class CircuitObserved(Event):
         circuit: its name.
         old: the mode that this process knew.
         new: its mode now; the same where moves between were missed.
-        generation: of the new mode.
+        generation: of the new mode; of one that was over when this process heard of it, the last that it knew, 0: none.
     """
 
     circuit: str

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 import pybreaker
 
@@ -16,10 +14,11 @@ from backendkit.core.events import Hooks
 from backendkit.resilience import wrappers
 from backendkit.resilience.arguments import BreakerArguments, checked
 from backendkit.resilience.asking import take_shared
+from backendkit.resilience.blocks import Blocks
 from backendkit.resilience.chance import Chance, system_chance
 from backendkit.resilience.decide.circuit import MODES, Mode
 from backendkit.resilience.errors import FailureInfo
-from backendkit.resilience.gate import Gate, Ticket
+from backendkit.resilience.gate import Gate
 from backendkit.resilience.judge import Classifier, Judge
 from backendkit.resilience.machine import Group, Machine, Totals
 from backendkit.resilience.policy import BreakerOptions, BreakerPolicy
@@ -37,7 +36,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 
-class CircuitBreaker(pybreaker.CircuitBreaker):
+class CircuitBreaker(Blocks, pybreaker.CircuitBreaker):  # type: ignore[misc] # `calling` there is no type
     """Stops calling what fails, finds out whether it has recovered, and lets calls through again.
 
     It is a `pybreaker.CircuitBreaker`: its listeners, exclusions, state names and `except CircuitBreakerError` go on
@@ -133,6 +132,11 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         return self._machine.totals()
 
     @property
+    def window(self) -> tuple[int, int, int]:
+        """Calls, failed and slow ones in the window; of a shared circuit those of all processes, as last heard of."""
+        return self._machine.window()
+
+    @property
     def last_failure(self) -> FailureInfo | None:
         """The last failure; None: there was none."""
         return self._gate.last_failure
@@ -192,40 +196,6 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
     def around_async_stream(self, inner: Step, /) -> Step:
         """Return the step for asynchronous generator functions."""
         return wrappers.around_async_stream(self._gate, inner)
-
-    def calling(self) -> Self:  # type: ignore[override] # also a context manager
-        """Return what guards a block of code: `with breaker.calling():` is `with breaker:`."""
-        return self
-
-    def __enter__(self) -> Self:
-        ticket = self._gate.admit(self.__enter__)
-        _entered.set((*_entered.get(), (self, ticket)))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        ticket = _left(self)
-        if error is None:
-            self._gate.returned(ticket, None)
-        else:
-            self._gate.raised(ticket, error)
-
-    async def __aenter__(self) -> Self:
-        ticket = await self._gate.admit_async(self.__aenter__)
-        _entered.set((*_entered.get(), (self, ticket)))
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, trace)
 
     @property
     def current_state(self) -> str:
@@ -340,30 +310,20 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         return self._states[mode_of(mode)]
 
     def _force(self, mode: Mode) -> None:
-        self._machine.force(mode)
-        self._teller.drain()
+        try:
+            self._machine.force(mode)
+        finally:  # while the store is down, it has moved here all the same
+            self._teller.drain()
 
     def _adopt(self, options: dict[str, Any]) -> None:
-        self._policy = replace(self._policy, **options)
-        self._machine.adopt(self._policy.rules())
+        policy = replace(self._policy, **options)
+        self._machine.adopt(
+            policy.rules()
+        )  # raises where it makes no sense, and then nothing has changed
+        self._policy = policy
         self._teller.drain()
 
     def _look_again(self) -> None:
         self._judge.exclude = tuple(self._excluded_exceptions)
         self._teller.listeners = tuple(self._listeners)
         self._gate.observe()
-
-
-def _left(breaker: CircuitBreaker) -> Ticket:
-    """Return the ticket of the innermost block that this thread or task has entered."""
-    entered = _entered.get()
-    for place in range(len(entered) - 1, -1, -1):
-        if entered[place][0] is breaker:
-            _entered.set(entered[:place] + entered[place + 1 :])
-            return entered[place][1]
-    raise RuntimeError("a breaker's block must be left by the thread or task that entered it")
-
-
-_entered: ContextVar[tuple[tuple[CircuitBreaker, Ticket], ...]] = ContextVar(
-    "backendkit_breaker_blocks", default=()
-)

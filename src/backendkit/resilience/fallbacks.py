@@ -8,7 +8,7 @@ from typing import Any
 
 from backendkit.core.errors import InvalidArgument
 from backendkit.resilience import streams
-from backendkit.resilience.judge import Classifier, belongs, classifiers
+from backendkit.resilience.judge import Chosen, Classifier
 from backendkit.resilience.layers import OpeningPolicy
 from backendkit.resilience.steps import Args, Function, Kwargs, Step
 
@@ -36,7 +36,7 @@ class Fallback(OpeningPolicy):
                 "handler", "must be a function", handler, "for a constant, Fallback.value(...)"
             )
         self._handler = handler
-        self._on = classifiers("on", on)
+        self._on = Chosen(on, "a classifier of fallbacks raised, which answers nothing")
 
     @classmethod
     def value(cls, value: object, *, on: Iterable[Classifier] = (Exception,)) -> Fallback:
@@ -80,7 +80,7 @@ class Fallback(OpeningPolicy):
             try:
                 return inner(func, args, kwargs)
             except Exception as error:
-                if not belongs(error, on):
+                if error not in on:
                     raise
                 return other(func, args, kwargs)
 
@@ -93,7 +93,7 @@ class Fallback(OpeningPolicy):
             try:
                 return await inner(func, args, kwargs)
             except Exception as error:
-                if not belongs(error, on):
+                if error not in on:
                     raise
                 result = other(func, args, kwargs)
                 return await result if inspect.isawaitable(result) else result

@@ -6,19 +6,17 @@ pass through the same three methods.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from backendkit.core.clock import SECOND_US, Clock
-from backendkit.resilience import marks
+from backendkit.core.clock import Clock
+from backendkit.resilience import asked, marks
 from backendkit.resilience.decide.circuit import Grant
 from backendkit.resilience.decide.windows import FAILED, IGNORED
 from backendkit.resilience.errors import CircuitOpen, FailedResult, FailureInfo, Rejection
 from backendkit.resilience.judge import Judge
 from backendkit.resilience.machine import Machine
-from backendkit.resilience.policy import DAY_US
 from backendkit.resilience.telling import Teller
 
 MESSAGE_LENGTH = 200
@@ -177,8 +175,10 @@ class Gate:
     def _settle(self, ticket: Ticket, bits: int, error: BaseException | None) -> None:
         asked_us = 0
         if error is not None and bits & FAILED:
-            asked_us = _retry_after_us(error)
-            self.last_failure = _info(error, self._clock.wall_us())
+            now_us = self._clock.wall_us()
+            told = error.result if isinstance(error, FailedResult) else error
+            asked_us = asked.asked_us(told, now_us) or 0
+            self.last_failure = _info(error, now_us)
             if self._teller.listeners:
                 self._teller.append(error)
         machine = self.machine
@@ -201,14 +201,6 @@ class Gate:
             self._name_of(), machine.mode, machine.opened_wall_us, machine.failure_rate,
             self.last_failure,
         )  # fmt: skip
-
-
-def _retry_after_us(error: BaseException) -> int:
-    """Return how long a failure asks to be left alone, by its `retry_after` in seconds; 0: it does not say."""
-    asked = getattr(error, "retry_after", None)
-    if isinstance(asked, bool) or not isinstance(asked, int | float) or not math.isfinite(asked):
-        return 0
-    return int(min(max(asked, 0), DAY_US / SECOND_US) * SECOND_US)
 
 
 def _info(error: BaseException, at_us: int) -> FailureInfo:

@@ -16,7 +16,7 @@ from backendkit.core import checks
 from backendkit.core.checks import Duration
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.resilience.budgets import Budget, Unlimited
-from backendkit.resilience.judge import Classifier, belongs, classifiers
+from backendkit.resilience.judge import Chosen, Classifier
 from backendkit.resilience.layers import Policy
 from backendkit.resilience.policy import PPM, share
 from backendkit.resilience.steps import Args, Function, Kwargs, Step
@@ -64,7 +64,7 @@ class Hedge(Policy):
         self._quantile_ppm = share("quantile", quantile)
         self._copies = checks.whole("copies", copies, least=1, most=10)
         self._budget: Budget | Unlimited = Unlimited() if budget is None else budget
-        self._on = classifiers("on", on)
+        self._on = Chosen(on, "a classifier of hedges raised, whose error is the answer")
         self._patience_us = checks.duration_us("patience", patience, least_us=0)
         self._clock: Clock = SystemClock() if clock is None else clock
         self._counts_calls = True
@@ -120,7 +120,7 @@ class Hedge(Policy):
 class _Race:
     """The calls that run for one answer."""
 
-    def __init__(self, on: tuple[Classifier, ...]) -> None:
+    def __init__(self, on: Chosen) -> None:
         self._on = on
         self._all: list[Task[Any]] = []
         self._winner: Task[Any] | None = None
@@ -165,4 +165,4 @@ class _Race:
         if task.cancelled():
             return True  # by itself: nobody else has cancelled it yet
         error = task.exception()
-        return error is None or not (isinstance(error, Exception) and belongs(error, self._on))
+        return error is None or not (isinstance(error, Exception) and error in self._on)

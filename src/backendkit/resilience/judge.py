@@ -47,7 +47,7 @@ class Judge:
         self.exclude = tuple(exclude)
         self.failed_result = failed_result
         self._clock = clock
-        self._reported = False
+        self._report = Complaint("a classifier of outcomes raised, which counts as a failure")
 
     def of_error(self, error: BaseException, *, slow: bool) -> int:
         """Return the bits of a call that raised."""
@@ -86,12 +86,24 @@ class Judge:
         deadline = context.deadline_us()
         return deadline is not None and self._clock.mono_us() >= deadline
 
-    def _report(self, raised: Exception) -> None:
-        if not self._reported:
-            self._reported = True
+
+class Complaint:
+    """Reports the first error of a user's function, in one record; later ones are the same news.
+
+    Args:
+        what: happened, and what follows from it.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._was_made = False
+
+    def __call__(self, raised: Exception) -> None:
+        """Report, the first time."""
+        if not self._was_made:
+            self._was_made = True
             logging.getLogger("backendkit.resilience").warning(
-                "a classifier of outcomes raised, which counts as a failure; further errors are not reported",
-                exc_info=raised,
+                "%s; further errors are not reported", self._what, exc_info=raised
             )
 
 
@@ -108,6 +120,27 @@ def classifiers(argument: str, given: Iterable[Classifier]) -> tuple[Classifier,
         if not (issubclass(one, BaseException) if isinstance(one, type) else callable(one)):
             raise InvalidArgument(argument, "must hold classes of exceptions, or functions", one)
     return found
+
+
+class Chosen:
+    """The errors that a policy is for. A classifier that raises leaves the error out, and is reported once.
+
+    Args:
+        given: classes of exceptions, or functions that take one.
+        what: it is reported as.
+    """
+
+    def __init__(self, given: Iterable[Classifier], what: str) -> None:
+        self._classifiers = classifiers("on", given)
+        self._complain = Complaint(what)
+
+    def __contains__(self, error: Exception) -> bool:
+        """Tell whether an error is one of them."""
+        try:
+            return belongs(error, self._classifiers)
+        except Exception as raised:  # noqa: BLE001 - a classifier never changes what the caller gets
+            self._complain(raised)
+            return False
 
 
 def belongs(error: Exception, classifiers: tuple[Classifier, ...]) -> bool:

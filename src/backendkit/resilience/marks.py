@@ -62,6 +62,17 @@ def waited_us(clock: Clock, since_us: int) -> int:
     )
 
 
+def tell_in_line(cancelled: BaseException, refusal: Exception) -> None:
+    """Say that a call was cancelled while it waited for its turn: if by a timeout, the caller should get the refusal."""
+    cancelled.__dict__[_REFUSAL] = refusal
+
+
+def refusal_of(cancelled: BaseException) -> Exception | None:
+    """Return the refusal of a call that was cancelled in line; None: it had begun."""
+    refusal: Exception | None = cancelled.__dict__.get(_REFUSAL)
+    return refusal
+
+
 def mark_tardy(step: Callable[..., Any]) -> None:
     """Mark a step that may say that it was late; `functools.wraps` hands the mark on, too."""
     step.__dict__[_TARDY] = True
@@ -80,6 +91,7 @@ def is_tardy(step: Callable[..., Any]) -> bool:
 
 
 _TARDY = "__backendkit_tardy__"
+_REFUSAL = "__backendkit_refusal__"
 
 _late: ContextVar[bool] = ContextVar("backendkit_late", default=False)
 _waits: ContextVar[tuple[Wait, ...]] = ContextVar("backendkit_waits", default=())

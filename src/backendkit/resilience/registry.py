@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any, Unpack, cast
 
 from backendkit.core import checks
@@ -21,7 +22,7 @@ from backendkit.resilience.arguments import BreakerArguments
 from backendkit.resilience.asking import guarded
 from backendkit.resilience.decide.circuit import Mode
 from backendkit.resilience.face import CircuitBreaker
-from backendkit.resilience.policy import BreakerPolicy
+from backendkit.resilience.policy import BreakerOptions, BreakerPolicy
 
 MAX_SIZE = 10_000
 """Breakers that a registry keeps unless told otherwise; about 4 KiB each."""
@@ -118,18 +119,20 @@ class CircuitRegistry:
     def configure(self, name: str, **options: Unpack[BreakerArguments]) -> None:
         """Give a name, and all its hosts, options that win over the registry's; also those that exist take them.
 
-        Of breakers that exist only the options of `BreakerPolicy` change.
+        What a name was given before is forgotten. Of breakers that exist only the options of `BreakerPolicy` change.
 
         Raises:
             InvalidArgument: naming the option, its rule and the value.
         """
         given = cast("dict[str, Any]", options)
-        self._made(name, None, {**self._defaults, **given}, None)  # raises where it makes no sense
+        # Raises where it makes no sense.
+        policy = self._made(name, None, {**self._defaults, **given}, None).policy
         with self._lock:
             self._configured[name] = given
             members = [breaker for (of, _), breaker in self._kept.items() if of == name]
+            members += [self._others[name]] if name in self._others else []
         for breaker in members:
-            breaker.reconfigure(**given)
+            breaker.reconfigure(**cast("BreakerOptions", asdict(policy)))
 
     def get(self, name: str, host: str | None = None) -> CircuitBreaker:
         """Return the breaker of a name, or of a host under it; it is made at the first question.

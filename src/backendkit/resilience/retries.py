@@ -19,7 +19,7 @@ from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.events import Hooks
 from backendkit.resilience.backoffs import full_jitter
 from backendkit.resilience.budgets import Budget, Unlimited
-from backendkit.resilience.judge import Classifier, classifiers
+from backendkit.resilience.judge import Chosen, Classifier, Complaint
 from backendkit.resilience.layers import OpeningPolicy
 from backendkit.resilience.series import Pause, Series, Terms
 from backendkit.resilience.steps import Args, Function, Kwargs, Step
@@ -87,7 +87,8 @@ class Retry(OpeningPolicy):
         stop = options.get("stop")
         self._terms = Terms(
             name=checks.name("name", options.get("name", "retry")),
-            on=classifiers("on", on),
+            on=Chosen(on, _RAISED),
+            complain=Complaint(_RAISED),
             attempts=checks.whole("attempts", attempts, least=1, most=1000),
             backoff=full_jitter() if backoff is None else backoff,
             budget=self._budget,
@@ -170,3 +171,6 @@ class Retry(OpeningPolicy):
 
     async def _sleep_async(self, seconds: float) -> None:
         await self._terms.clock.sleep_async(round(seconds * SECOND_US))
+
+
+_RAISED = "a classifier of retries raised, which repeats nothing"

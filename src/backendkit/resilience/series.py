@@ -5,9 +5,8 @@ Every rule is asked by tenacity's engine, in its order: whether to repeat at all
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tenacity import BaseRetrying, Future, RetryCallState, RetryError, TryAgain
@@ -19,7 +18,7 @@ from backendkit.resilience.asked import asked_us
 from backendkit.resilience.budgets import Budget, Unlimited
 from backendkit.resilience.errors import CircuitOpen
 from backendkit.resilience.events import CallRetried
-from backendkit.resilience.judge import Classifier, belongs
+from backendkit.resilience.judge import Chosen, Complaint
 from backendkit.resilience.steps import Args, Function, Kwargs, Step
 
 Pause: TypeAlias = Callable[[RetryCallState], float]
@@ -31,7 +30,7 @@ class Terms:
     """What one `Retry` was told; see there."""
 
     name: str
-    on: tuple[Classifier, ...]
+    on: Chosen
     attempts: int
     backoff: Pause
     budget: Budget | Unlimited
@@ -42,7 +41,7 @@ class Terms:
     before: Callable[[RetryCallState], Any] | None
     hooks: Hooks
     clock: Clock
-    reported: bool = field(default=False)
+    complain: Complaint
 
     @property
     def are_short(self) -> bool:
@@ -50,30 +49,16 @@ class Terms:
         return self.failed_result is None and self.before is None
 
     def repeats(self, error: BaseException) -> bool:
-        """Tell whether what raised this may be repeated. A classifier that raises says no and is reported once."""
-        if not isinstance(error, Exception):
-            return False
-        try:
-            return isinstance(error, TryAgain) or belongs(error, self.on)
-        except Exception as raised:  # noqa: BLE001 - a classifier never changes what the caller gets
-            self._report(raised)
-            return False
+        """Tell whether what raised this may be repeated."""
+        return isinstance(error, Exception) and (isinstance(error, TryAgain) or error in self.on)
 
     def repeats_result(self, result: object) -> bool:
-        """Tell whether what returned this may be repeated."""
+        """Tell whether what returned this may be repeated. A function that raises says no and is reported once."""
         try:
             return self.failed_result is not None and bool(self.failed_result(result))
-        except Exception as raised:  # noqa: BLE001 - as above
-            self._report(raised)
+        except Exception as raised:  # noqa: BLE001 - a function of the user's never changes what the caller gets
+            self.complain(raised)
             return False
-
-    def _report(self, raised: Exception) -> None:
-        if not self.reported:
-            self.reported = True
-            logging.getLogger("backendkit.resilience").warning(
-                "a classifier of retries raised, which repeats nothing; further errors are not reported",
-                exc_info=raised,
-            )
 
 
 class Series:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 Function: TypeAlias = Callable[..., Any]
@@ -29,6 +30,13 @@ def kind_of(func: Function) -> Kind:
     code = getattr(func, "__code__", None)
     if code is not None and not code.co_flags & _SPECIAL and not hasattr(func, "__wrapped__"):
         return "function"  # most are; `inspect` takes three microseconds to find that out
+    kind = _seen_kind(func)
+    if kind == "function" and not inspect.isroutine(func) and not isinstance(func, type | partial):
+        return _seen_kind(type(func).__call__)  # an object is what its `__call__` is
+    return kind
+
+
+def _seen_kind(func: Function) -> Kind:
     if inspect.iscoroutinefunction(func):
         return "coroutine"
     if inspect.isasyncgenfunction(func):

@@ -47,7 +47,8 @@ class Timeout(OpeningPolicy):
     ) -> None:
         self._after_us = checks.duration_us("after", after)
         self._pool = pool
-        self._now_ns = nanoseconds(SystemClock() if clock is None else clock)
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._now_ns = nanoseconds(self._clock)
         self._alarms = AlarmClocks()
 
     @property
@@ -59,7 +60,7 @@ class Timeout(OpeningPolicy):
         """Return the step for functions."""
         if self._pool is not None:
             return self._around_pooled(inner, self._pool)
-        now_ns, begin = self._now_ns, self._begin
+        now_ns, begin, clock = self._now_ns, self._begin, self._clock
 
         def timed(func: Function, args: Args, kwargs: Kwargs) -> Any:
             started = now_ns()
@@ -68,8 +69,11 @@ class Timeout(OpeningPolicy):
                 return inner(func, args, kwargs)
             finally:
                 context.widen(token)
-                if now_ns() - started >= given_us * 1000:
-                    marks.tell_late()
+                took_us = (now_ns() - started) // 1000
+                if took_us >= given_us:
+                    waited_us = marks.waited_us(clock, started // 1000)
+                    if took_us - waited_us >= given_us:
+                        marks.tell_late()
 
         marks.mark_tardy(timed)
         return timed
@@ -91,9 +95,10 @@ class Timeout(OpeningPolicy):
             clock.set(loop, loop.time() + given_us / SECOND_US, watch)
             try:
                 return await inner(func, args, kwargs)
-            except CancelledError:
+            except CancelledError as cancelled:
                 if watch.is_own():
-                    raise CallTimeout(given_us) from None
+                    # In line at a bulkhead inside: nothing was called, and nothing timed out.
+                    raise (marks.refusal_of(cancelled) or CallTimeout(given_us)) from None
                 raise
             finally:
                 clock.stop(watch)

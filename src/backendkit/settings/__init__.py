@@ -34,10 +34,16 @@ from pydantic_settings import SettingsError as UnreadableSettings
 from backendkit.settings.auth import PasswordSettings, TokenSettings
 from backendkit.settings.cache import CacheSettings
 from backendkit.settings.groups import PREFIX, Fault, Group, SettingsError
+from backendkit.settings.resilience import ResilienceSettings
 
 __all__ = [
+<<<<<<< HEAD
     "PREFIX", "CacheSettings", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "SecretUrl", "Settings", "SettingsError",
     "StoreSettings", "TokenSettings",
+=======
+    "PREFIX", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "ResilienceSettings", "SecretUrl",
+    "Settings", "SettingsError", "StoreSettings", "TokenSettings",
+>>>>>>> main
 ]  # fmt: skip
 
 SECRETS_DIR = "BACKENDKIT_SECRETS_DIR"
@@ -173,6 +179,11 @@ class HttpSettings(Group):
         pattern=r"^/[!-~]{0,200}$",
         description="Where balancers ask whether requests should come here; none: nowhere.",
     )
+    metrics_path: str | None = Field(
+        default=None,
+        pattern=r"^/[!-~]{0,200}$",
+        description="Where Prometheus asks for numbers, like `/metrics`, for anybody who can reach it; none: nowhere.",
+    )
     check_timeout: float = Field(
         default=1.0,
         ge=0.001,
@@ -230,7 +241,13 @@ class Settings(BaseModel):
     ratelimit: RateLimitSettings = Field(
         default_factory=RateLimitSettings, description="Rate limiting."
     )
+<<<<<<< HEAD
     cache: CacheSettings = Field(default_factory=CacheSettings, description="The cache.")
+=======
+    resilience: ResilienceSettings = Field(
+        default_factory=ResilienceSettings, description="Circuit breakers."
+    )
+>>>>>>> main
     tokens: TokenSettings = Field(default_factory=TokenSettings, description="Tokens.")
     passwords: PasswordSettings = Field(default_factory=PasswordSettings, description="Passwords.")
 

@@ -1,0 +1,89 @@
+"""An adapter for requests that breaks circuits and repeats, per host.
+
+    session.mount("https://", ResilientAdapter(Upstream("payments", breakers=kit.breakers)))
+
+The session behaves as before: it gets responses, whatever their status, and requests' own exceptions. Only a circuit that is
+open raises `CircuitOpen`, and a deadline that is over `DeadlineExceeded`, without a request. A deadline in force shortens
+timeouts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from backendkit.core.errors import MissingExtra
+from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream
+
+try:
+    import requests
+    from requests.adapters import HTTPAdapter
+except ModuleNotFoundError as error:
+    raise MissingExtra("backendkit.resilience.requests_adapter", "requests", "requests") from error
+
+FAULTS = Faults(
+    failures=(
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+        FailedResponse,
+    ),
+    unsent=(requests.ConnectTimeout,),
+    own=(requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader),
+)
+"""What requests raises."""
+
+
+class ResilientAdapter(HTTPAdapter):
+    """An adapter for `Session.mount`.
+
+    Args:
+        upstream: the policies; None: the usual ones.
+        **options: as for `requests.adapters.HTTPAdapter`; `max_retries` stays 0, for the policies repeat.
+    """
+
+    def __init__(self, upstream: Upstream | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.upstream = Upstream() if upstream is None else upstream
+
+    def send(  # noqa: PLR0917 - as requests has it
+        self,
+        request: Any,
+        stream: bool = False,  # noqa: FBT001, FBT002 - as above
+        timeout: Any = None,
+        verify: Any = True,  # noqa: FBT002 - as above
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> Any:
+        """Send a request, as often as its host's policy says; see the module's text for what it raises."""
+        upstream, attempts = self.upstream, Attempts()
+        once = super().send
+
+        def attempt() -> Any:
+            if (before := attempts.take()) is not None:
+                before.close()
+            left = upstream.remaining()
+            upstream.tell(request.headers, left)
+            response = attempts.last = once(
+                request, stream=stream, timeout=_sooner(timeout, left), verify=verify, cert=cert,
+                proxies=proxies,
+            )  # fmt: skip
+            return upstream.checked(response)
+
+        again = request.body is None or isinstance(request.body, str | bytes)
+        twice = again and upstream.may_repeat(request.method or "", request.headers)
+        host = urlsplit(request.url or "").netloc.rpartition("@")[2].lower()
+        try:
+            return upstream.policy(host, FAULTS, twice=twice).call(attempt)
+        except FailedResponse as failed:
+            return failed.response
+
+
+def _sooner(timeout: Any, left: float | None) -> Any:
+    """Return timeouts of which none is longer than what is left."""
+    if left is None:
+        return timeout
+    pair = cast(
+        "tuple[float | None, ...]", timeout if isinstance(timeout, tuple) else (timeout,) * 2
+    )
+    return tuple(left if part is None else min(part, left) for part in pair)
