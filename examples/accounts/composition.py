@@ -21,11 +21,8 @@ from examples.accounts.settings import Settings
 from examples.accounts.storage.database import SqlStorage
 from examples.accounts.storage.factors import SqlApiKeys, SqlFactors
 from examples.accounts.upstream.mail import FileMail
-<<<<<<< HEAD
-from examples.accounts.upstream.plans import HttpPlans
-=======
 from examples.accounts.upstream.payments import HttpPayments
->>>>>>> main
+from examples.accounts.upstream.plans import HttpPlans
 from examples.accounts.upstream.scores import HttpScores
 
 
@@ -115,8 +112,5 @@ class Services:
         """Let go of the database and of the other services."""
         self.storage.close()
         self.scores.close()
-<<<<<<< HEAD
         self.plans.close()
-=======
         self.payments.close()
->>>>>>> main

@@ -12,11 +12,8 @@ import httpx
 from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
 from examples.client.keys import variables
-<<<<<<< HEAD
-from examples.client.plans_service import plans_service
-=======
 from examples.client.payments_service import PROVIDER, payments_service
->>>>>>> main
+from examples.client.plans_service import plans_service
 from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
@@ -61,16 +58,13 @@ def running(
     with ExitStack() as stack:
         payments = stack.enter_context(payments_service())
         scores = stack.enter_context(scores_service())
-<<<<<<< HEAD
-        given = {"ACCOUNTS_SCORES_URL": scores, **variables(), **CACHED, **settings}
-=======
         given = {
             "ACCOUNTS_SCORES_URL": scores,
             "ACCOUNTS_PAYMENTS_URL": payments,
             **variables(),
+            **CACHED,
             **settings,
         }
->>>>>>> main
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
         servers, sources = [], []
         for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
@@ -83,15 +77,12 @@ def running(
             client = stack.enter_context(_client(server.url))
             server.wait_until_ready(client)
             room = house / server.plan.name
-<<<<<<< HEAD
-            kept = {"mails": str(room / MAILS), "database": _database(room), "plans": source}
-=======
             kept = {
                 "mails": str(room / MAILS),
                 "database": _database(room),
+                "plans": source,
                 PROVIDER: payments,
             }
->>>>>>> main
             fronts.append(Front(server.plan.name, client, server, kept))
         yield fronts
 

@@ -18,11 +18,8 @@ from examples.client.front import Front, Request
 from examples.client.in_process import asgi_front, wsgi_front
 from examples.client.keys import settings as token_settings
 from examples.client.match import difference
-<<<<<<< HEAD
-from examples.client.plans_service import plans_service
-=======
 from examples.client.payments_service import PROVIDER, payments_service
->>>>>>> main
+from examples.client.plans_service import plans_service
 from examples.client.play import perform
 from examples.client.scene import Section
 from examples.client.scenes import SECTIONS
@@ -33,19 +30,17 @@ from examples.client.transcript import Transcript
 @pytest.fixture
 def fronts(tmp_path: Path) -> Iterator[list[Front]]:
     """Both fronts, each with a database of its own."""
-<<<<<<< HEAD
-    with scores_service() as scores, plans_service() as one, plans_service() as two:
+    with (
+        scores_service() as scores,
+        payments_service() as payments,
+        plans_service() as one,
+        plans_service() as two,
+    ):
         cached = CacheSettings(ttl=2, max_stale=60)
         given = Settings(**token_settings(), cache=cached)
         on_fastapi, on_flask = (
-            services(tmp_path / name, scores, given, plans)
+            services(tmp_path / name, scores, payments, given, plans)
             for name, plans in (("fastapi", one), ("flask", two))
-=======
-    with scores_service() as scores, payments_service() as payments:
-        given = Settings(**token_settings())
-        on_fastapi, on_flask = (
-            services(tmp_path / n, scores, payments, given) for n in ("fastapi", "flask")
->>>>>>> main
         )
         both = [
             asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
@@ -53,36 +48,24 @@ def fronts(tmp_path: Path) -> Iterator[list[Front]]:
         ]
         for front, plans in zip(both, (one, two), strict=True):
             database = f"sqlite:///{tmp_path / front.name}"
-<<<<<<< HEAD
             front.kept.update(
                 mails=str(tmp_path / f"{front.name}.mails"), database=database, plans=plans
             )
-=======
-            front.kept.update(mails=str(tmp_path / f"{front.name}.mails"), database=database)
             front.kept[PROVIDER] = payments
->>>>>>> main
         yield both
         for parts in (on_fastapi, on_flask):
             parts.close()
             parts.kit.close()
 
 
-<<<<<<< HEAD
-def services(file: Path, scores: str, given: Settings, plans: str) -> Services:
-=======
-def services(file: Path, scores: str, payments: str, given: Settings) -> Services:
->>>>>>> main
+def services(file: Path, scores: str, payments: str, given: Settings, plans: str) -> Services:
     """The service on a new database in `file`."""
     settings = ServiceSettings(
         database_url=f"sqlite:///{file}",
         scores_url=scores,
-<<<<<<< HEAD
-        mail_folder=f"{file}.mails",
-        plans_url=plans,
-=======
         payments_url=payments,
         mail_folder=f"{file}.mails",
->>>>>>> main
+        plans_url=plans,
     )
     migrate(settings.database_url)
     return Services.build(settings, Kit(given))

@@ -18,11 +18,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.flask", "Flask", "flask") from error
 
-<<<<<<< HEAD
-from backendkit.flask.fragments import Fragments
-=======
 from backendkit.flask.breakers import breakers_blueprint
->>>>>>> main
+from backendkit.flask.fragments import Fragments
 from backendkit.flask.install import install
 from backendkit.flask.limits import limit, limit_app, limited
 from backendkit.flask.reading import body, path, query

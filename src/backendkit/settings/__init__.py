@@ -37,13 +37,8 @@ from backendkit.settings.groups import PREFIX, Fault, Group, SettingsError
 from backendkit.settings.resilience import ResilienceSettings
 
 __all__ = [
-<<<<<<< HEAD
-    "PREFIX", "CacheSettings", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "SecretUrl", "Settings", "SettingsError",
-    "StoreSettings", "TokenSettings",
-=======
-    "PREFIX", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "ResilienceSettings", "SecretUrl",
-    "Settings", "SettingsError", "StoreSettings", "TokenSettings",
->>>>>>> main
+    "PREFIX", "CacheSettings", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "ResilienceSettings",
+    "SecretUrl", "Settings", "SettingsError", "StoreSettings", "TokenSettings",
 ]  # fmt: skip
 
 SECRETS_DIR = "BACKENDKIT_SECRETS_DIR"
@@ -241,13 +236,10 @@ class Settings(BaseModel):
     ratelimit: RateLimitSettings = Field(
         default_factory=RateLimitSettings, description="Rate limiting."
     )
-<<<<<<< HEAD
     cache: CacheSettings = Field(default_factory=CacheSettings, description="The cache.")
-=======
     resilience: ResilienceSettings = Field(
         default_factory=ResilienceSettings, description="Circuit breakers."
     )
->>>>>>> main
     tokens: TokenSettings = Field(default_factory=TokenSettings, description="Tokens.")
     passwords: PasswordSettings = Field(default_factory=PasswordSettings, description="Passwords.")
 
