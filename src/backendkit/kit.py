@@ -21,6 +21,7 @@ from backendkit.logging.policy import AccessPolicy
 from backendkit.settings import Settings
 
 if TYPE_CHECKING:
+    from backendkit.cache import Cache
     from backendkit.core.store import Store
     from backendkit.passwords import PasswordHasher
     from backendkit.ratelimit import RateLimiter
@@ -84,6 +85,7 @@ class Kit:
             # Only then: where nobody listens, denials and the like make no records.
             self.hooks.add(self.metrics.count)
         self._hashers: list[PasswordHasher] = []
+        self._caches: list[Cache] = []
         self._at_exit: list[partial[None]] = []
         self._lock = threading.Lock()
 
@@ -139,6 +141,30 @@ class Kit:
         return RateLimiter(
             self._quick_store(wanted.timeout), limits, name=name, **{**settings, **options}
         )
+
+    def cache(self, **options: Any) -> Cache:
+        """Return a cache on the store, as the settings `cache` say; `close` ends its thread. Make it once, and share it.
+
+        Keep the kit as long as the cache: with the kit goes the store that it opened. Values are kept as JSON, unless a `codec` is passed.
+
+        Args:
+            options: as for `Cache`; they win over the settings.
+        """
+        from backendkit.cache import L1, Cache, CachePolicy, Coherence, JsonCodec  # noqa: PLC0415 - as above
+
+        wanted = self.settings.cache
+        settings: dict[str, Any] = {
+            "namespace": wanted.namespace,
+            "l1": L1(wanted.max_items, wanted.max_bytes, clock=self.store.clock),
+            "codec": JsonCodec(),
+            "policy": CachePolicy(ttl=wanted.ttl, max_stale=wanted.max_stale),
+            "coherence": Coherence(max_l1_staleness=wanted.max_l1_staleness),
+            "hooks": self.hooks,
+        }
+        cache = Cache(self.store, **{**settings, **options})
+        with self._lock:
+            self._caches.append(cache)
+        return cache
 
     def tokens(self, *, loader: Loader | None = None, **options: Any) -> Tokens:
         """Return tokens with sessions in the store, as the settings `tokens` say. Make them once, and share them.
@@ -264,15 +290,13 @@ class Kit:
 
         What was made with it raises `StoreClosed` from then on, until `open` is called or `store` is asked for.
         """
-        for hasher in self._hashers:
-            hasher.close()
+        self._close_parts()
         for store in self._release():
             store.close()
 
     async def aclose(self) -> None:
         """Close as `close` does, from an event loop: connections of that loop are closed in order."""
-        for hasher in self._hashers:
-            hasher.close()
+        self._close_parts()
         for store in self._release():
             await store.aio.close()
             store.close()
@@ -298,6 +322,12 @@ class Kit:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def _close_parts(self) -> None:
+        for hasher in self._hashers:
+            hasher.close()
+        for cache in self._caches:
+            cache.close()
 
     def _reach_store(self) -> None:
         """Raise unless the store carries out an operation; one without effect."""
