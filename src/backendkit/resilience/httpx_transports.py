@@ -48,8 +48,8 @@ class ResilientTransport(httpx.BaseTransport):
         def send() -> httpx.Response:
             if (before := attempts.take()) is not None:
                 before.close()
-            _hurry(upstream, request)
-            response = attempts.last = self._transport.handle_request(request)
+            hurried = _hurried(upstream, request)
+            response = attempts.last = self._transport.handle_request(hurried)
             checked: httpx.Response = upstream.checked(response)
             return checked
 
@@ -58,6 +58,10 @@ class ResilientTransport(httpx.BaseTransport):
         except FailedResponse as failed:
             response: httpx.Response = failed.response
             return response
+        except BaseException:
+            if (unwanted := attempts.take()) is not None:
+                unwanted.close()
+            raise
 
     def close(self) -> None:
         """Close the transport within."""
@@ -83,8 +87,8 @@ class ResilientAsyncTransport(httpx.AsyncBaseTransport):
         async def send() -> httpx.Response:
             if (before := attempts.take()) is not None:
                 await before.aclose()
-            _hurry(upstream, request)
-            response = attempts.last = await self._transport.handle_async_request(request)
+            hurried = _hurried(upstream, request)
+            response = attempts.last = await self._transport.handle_async_request(hurried)
             checked: httpx.Response = upstream.checked(response)
             return checked
 
@@ -93,6 +97,10 @@ class ResilientAsyncTransport(httpx.AsyncBaseTransport):
         except FailedResponse as failed:
             response: httpx.Response = failed.response
             return response
+        except BaseException:
+            if (unwanted := attempts.take()) is not None:
+                await unwanted.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Close the transport within."""
@@ -107,13 +115,18 @@ def _policy(upstream: Upstream, request: httpx.Request) -> Policy:
     return upstream.policy(host, FAULTS, twice=twice)
 
 
-def _hurry(upstream: Upstream, request: httpx.Request) -> None:
-    """Let no wait of this attempt last longer than the deadline."""
+def _hurried(upstream: Upstream, request: httpx.Request) -> httpx.Request:
+    """Return a request none of whose waits lasts longer than the deadline; the caller's own may be sent again without one."""
     left = upstream.remaining()
-    upstream.tell(request.headers, left)
-    if left is not None:
-        timeouts = dict(request.extensions.get("timeout", {}))
-        for phase in ("connect", "read", "write", "pool"):
-            own = timeouts.get(phase)
-            timeouts[phase] = left if own is None else min(own, left)
-        request.extensions = {**request.extensions, "timeout": timeouts}
+    if left is None:
+        return request
+    timeouts = dict(request.extensions.get("timeout", {}))
+    for phase in ("connect", "read", "write", "pool"):
+        own = timeouts.get(phase)
+        timeouts[phase] = left if own is None else min(own, left)
+    extensions = {**request.extensions, "timeout": timeouts}
+    hurried = httpx.Request(
+        request.method, request.url, headers=request.headers, stream=request.stream, extensions=extensions
+    )  # fmt: skip
+    upstream.tell(hurried.headers, left)
+    return hurried
