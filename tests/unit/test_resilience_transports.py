@@ -391,6 +391,42 @@ def test_the_usual_port_is_no_other_host() -> None:
     assert host_of("http://[::1]:80/x") == "[::1]"
 
 
+def test_a_body_that_cannot_be_read_is_no_fault_of_the_host(client: Client, host: Host) -> None:
+    """What the caller's own stream raises passes as it is; the host's circuit stays as it was."""
+
+    def broken() -> Iterator[bytes]:
+        yield b"a"
+        raise ValueError("the upload broke off")
+
+    async def broken_async() -> AsyncIterator[bytes]:
+        for piece in broken():
+            yield piece
+
+    content = broken_async() if client.kind == "httpx-async" else broken()
+    with pytest.raises(ValueError, match="broke off"):
+        client.send("PUT", host.url, content=content)
+    (breaker,) = client.upstream.breakers
+    assert (breaker.totals.failed, breaker.totals.ignored) == (0, 1)
+
+
+def test_a_fault_of_the_transport_is_the_hosts() -> None:
+    """Whatever it raises, where the body was at hand."""
+    upstream = Upstream()
+
+    def broken(_: httpx.Request) -> httpx.Response:
+        raise RuntimeError("no idea")
+
+    with (
+        httpx.Client(
+            transport=ResilientTransport(upstream, transport=httpx.MockTransport(broken))
+        ) as client,
+        pytest.raises(RuntimeError),
+    ):
+        client.put("http://up.example/", content=b"a")
+    (breaker,) = upstream.breakers
+    assert breaker.totals.failed == 1
+
+
 OPENS_AT_ONCE = BreakerPolicy(window=1, minimum_calls=1, jitter=0)
 FAULTS_OF = {
     "httpx": httpx_transports.FAULTS,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from backendkit.core.errors import MissingExtra
 from backendkit.resilience.layers import Policy
-from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream
+from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream, blamed
 
 try:
     import httpx
@@ -49,7 +49,8 @@ class ResilientTransport(httpx.BaseTransport):
             if (before := attempts.take()) is not None:
                 before.close()
             hurried = _hurried(upstream, request)
-            response = attempts.last = self._transport.handle_request(hurried)
+            with blamed(FAULTS, replayable=_is_replayable(request)):
+                response = attempts.last = self._transport.handle_request(hurried)
             checked: httpx.Response = upstream.checked(response)
             return checked
 
@@ -88,7 +89,8 @@ class ResilientAsyncTransport(httpx.AsyncBaseTransport):
             if (before := attempts.take()) is not None:
                 await before.aclose()
             hurried = _hurried(upstream, request)
-            response = attempts.last = await self._transport.handle_async_request(hurried)
+            with blamed(FAULTS, replayable=_is_replayable(request)):
+                response = attempts.last = await self._transport.handle_async_request(hurried)
             checked: httpx.Response = upstream.checked(response)
             return checked
 
@@ -108,11 +110,14 @@ class ResilientAsyncTransport(httpx.AsyncBaseTransport):
 
 
 def _policy(upstream: Upstream, request: httpx.Request) -> Policy:
-    # A body that is read while it is sent is gone after the first attempt.
-    again = isinstance(request.stream, httpx.ByteStream)
-    twice = again and upstream.may_repeat(request.method, request.headers)
+    twice = _is_replayable(request) and upstream.may_repeat(request.method, request.headers)
     host = request.url.netloc.decode("ascii").lower()
     return upstream.policy(host, FAULTS, twice=twice)
+
+
+def _is_replayable(request: httpx.Request) -> bool:
+    """Tell whether the body is at hand: one that is read while it is sent is gone after the first attempt."""
+    return isinstance(request.stream, httpx.ByteStream)
 
 
 def _hurried(upstream: Upstream, request: httpx.Request) -> httpx.Request:

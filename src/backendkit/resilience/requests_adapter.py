@@ -13,7 +13,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from backendkit.core.errors import MissingExtra
-from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream
+from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream, blamed
 
 try:
     import requests
@@ -63,10 +63,11 @@ class ResilientAdapter(HTTPAdapter):
             if (before := attempts.take()) is not None:
                 before.close()
             left = upstream.remaining()
-            response = attempts.last = once(
-                _told(upstream, request, left), stream=stream, timeout=_sooner(timeout, left),
-                verify=verify, cert=cert, proxies=proxies,
-            )  # fmt: skip
+            with blamed(FAULTS, replayable=again):
+                response = attempts.last = once(
+                    _told(upstream, request, left), stream=stream, timeout=_sooner(timeout, left),
+                    verify=verify, cert=cert, proxies=proxies,
+                )  # fmt: skip
             response.request = request
             return upstream.checked(response)
 

@@ -8,7 +8,8 @@ section 9.2.2) or the request carries an `Idempotency-Key`, and its body can be 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Generator, Iterable, MutableMapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -195,7 +196,7 @@ def _repeated(faults: Faults, *, twice: bool) -> Callable[[Exception], bool]:
 
 def _look(breaker: CircuitBreaker, faults: Faults) -> None:
     """Have a breaker ignore what says nothing about the host, once for each client library."""
-    ignored: tuple[Classifier, ...] = (*faults.own, _limited)
+    ignored: tuple[Classifier, ...] = (*faults.own, _limited, _is_callers)
     for excluded in ignored:
         if excluded not in breaker.excluded_exceptions:
             breaker.add_excluded_exception(excluded)
@@ -204,6 +205,26 @@ def _look(breaker: CircuitBreaker, faults: Faults) -> None:
 def _limited(error: Exception) -> bool:
     """Tell whether a host is well, and only wants fewer requests."""
     return isinstance(error, FailedResponse) and error.status == 429
+
+
+@contextmanager
+def blamed(faults: Faults, *, replayable: bool) -> Generator[None]:
+    """Send a request in this block: what a body that is read meanwhile raises is its caller's, and says nothing about the host."""
+    try:
+        yield
+    except faults.failures:
+        raise
+    except Exception as error:
+        if not replayable:
+            error.__dict__[_CALLERS] = True
+        raise
+
+
+def _is_callers(error: Exception) -> bool:
+    return _CALLERS in error.__dict__
+
+
+_CALLERS = "__backendkit_callers__"
 
 
 class Attempts:
