@@ -12,6 +12,7 @@ from backendkit.passwords import OWASP, PasswordHasher, PasswordPolicy
 from backendkit.ratelimit import Limit
 from backendkit.tokens import ApiKeys, Grants, SecondFactor, Tokens
 from examples.accounts.domain.accounts import Accounts
+from examples.accounts.domain.catalogue import Catalogue
 from examples.accounts.domain.door import Door
 from examples.accounts.domain.logins import Logins, Proofs
 from examples.accounts.domain.scoring import Scoring
@@ -21,6 +22,7 @@ from examples.accounts.storage.database import SqlStorage
 from examples.accounts.storage.factors import SqlApiKeys, SqlFactors
 from examples.accounts.upstream.mail import FileMail
 from examples.accounts.upstream.payments import HttpPayments
+from examples.accounts.upstream.plans import HttpPlans
 from examples.accounts.upstream.scores import HttpScores
 
 
@@ -35,6 +37,8 @@ class Services:
         scores: the service that keeps scores.
         payments: the provider of payments.
         scoring: how users stand with it.
+        plans: the service that keeps the plans.
+        catalogue: what can be subscribed to, cached.
         limits: what is let through.
         tokens: who is logged in.
         logins: how they prove it.
@@ -49,6 +53,8 @@ class Services:
     scores: HttpScores
     payments: HttpPayments
     scoring: Scoring
+    plans: HttpPlans
+    catalogue: Catalogue
     limits: Limits
     tokens: Tokens
     logins: Logins
@@ -68,6 +74,7 @@ class Services:
         kit.health.add("database", storage.ping)
         accounts, scores = Accounts(storage), HttpScores(settings.scores_url)
         scoring = Scoring(accounts, scores)
+        plans = HttpPlans(settings.plans_url)
 
         def grants(subject: str) -> Grants | None:
             return logins.grants(subject)
@@ -91,6 +98,8 @@ class Services:
             scores=scores,
             payments=HttpPayments(settings.payments_url, kit),
             scoring=scoring,
+            plans=plans,
+            catalogue=Catalogue(plans, kit.cache()),
             tokens=tokens,
             logins=logins,
             keys=ApiKeys(key_rows, prefix="acc", clock=kit.clock),
@@ -103,4 +112,5 @@ class Services:
         """Let go of the database and of the other services."""
         self.storage.close()
         self.scores.close()
+        self.plans.close()
         self.payments.close()

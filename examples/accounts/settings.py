@@ -11,6 +11,7 @@ class Settings(BaseSettings):
         database_url: where accounts are kept, in SQLAlchemy's notation. May hold a password, so it has no place
             in a repr.
         scores_url: the service that keeps the scores.
+        plans_url: the service that keeps the plans.
         payments_url: the provider of payments.
         mail_folder: where mails are written to; None: nowhere.
         operators: the hash of each operator's password, by name; as it is, "operator" has the one that the demo says.
@@ -20,6 +21,7 @@ class Settings(BaseSettings):
 
     database_url: str = Field(default="sqlite:///accounts.sqlite3", repr=False)
     scores_url: str = "http://127.0.0.1:9"
+    plans_url: str = "http://127.0.0.1:9"
     payments_url: str = "http://127.0.0.1:9"
     mail_folder: str | None = None
     operators: dict[str, str] = Field(

@@ -13,10 +13,14 @@ from examples.accounts.storage.migrate import migrate
 from examples.client.front import Front
 from examples.client.keys import variables
 from examples.client.payments_service import PROVIDER, payments_service
+from examples.client.plans_service import plans_service
 from examples.client.scores_service import scores_service
 from examples.client.server import Plan, Server
 
 ANSWERED_WITHIN_S = 10.0
+CACHED = {"BACKENDKIT_CACHE__TTL": "2", "BACKENDKIT_CACHE__MAX_STALE": "60"}
+"""Entries get old soon enough to be watched, and serve for a minute more while their source is down."""
+
 MAILS = "mails"
 """The folder, in a server's room, that its mails are written to."""
 
@@ -58,21 +62,25 @@ def running(
             "ACCOUNTS_SCORES_URL": scores,
             "ACCOUNTS_PAYMENTS_URL": payments,
             **variables(),
+            **CACHED,
             **settings,
         }
         house = Path(stack.enter_context(TemporaryDirectory(prefix="accounts-")))
-        servers = []
+        servers, sources = [], []
         for plan, port in zip(plans, _free_ports(len(plans)), strict=True):
-            servers.append(_start(plan, port, house / plan.name, given))
+            sources.append(stack.enter_context(plans_service()))
+            own = {"ACCOUNTS_PLANS_URL": sources[-1], **given}
+            servers.append(_start(plan, port, house / plan.name, own))
             stack.callback(servers[-1].stop)
         fronts = []
-        for server in servers:
+        for server, source in zip(servers, sources, strict=True):
             client = stack.enter_context(_client(server.url))
             server.wait_until_ready(client)
             room = house / server.plan.name
             kept = {
                 "mails": str(room / MAILS),
                 "database": _database(room),
+                "plans": source,
                 PROVIDER: payments,
             }
             fronts.append(Front(server.plan.name, client, server, kept))

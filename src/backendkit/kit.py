@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,12 +14,14 @@ from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.events import Hooks
 from backendkit.core.health import Health, ping
 from backendkit.core.metrics import Family, Metrics, of_stores
+from backendkit.core.store import Reopening
 from backendkit.errors import Errors
 from backendkit.logging.access import AccessLog
 from backendkit.logging.policy import AccessPolicy
 from backendkit.settings import Settings
 
 if TYPE_CHECKING:
+    from backendkit.cache import Cache
     from backendkit.core.store import Store
     from backendkit.passwords import PasswordHasher
     from backendkit.ratelimit import RateLimiter
@@ -31,7 +35,8 @@ class Kit:
     """Everything that one application shares; safe to use from any thread and from any event loop.
 
     Nothing is opened before it is used. A store that the kit opened is closed by `close`, at the latest when
-    the interpreter exits; one that was passed in belongs to whoever made it.
+    the interpreter exits, and not with the kit alone: what was made with it may outlive it. One that was passed in
+    belongs to whoever made it.
 
     Args:
         settings: None: the defaults; nothing is read from the environment (see `from_env`).
@@ -73,6 +78,7 @@ class Kit:
             self.health.add("store", self._reach_store)
         self._opened: Store | None = None
         self._quick: dict[float, Store] = {}
+        self._closed = False
         self._breakers: CircuitRegistry | None = None
         self.metrics = Metrics()
         self.metrics.add(self._families)
@@ -80,7 +86,8 @@ class Kit:
             # Only then: where nobody listens, denials and the like make no records.
             self.hooks.add(self.metrics.count)
         self._hashers: list[PasswordHasher] = []
-        self._at_exit: list[weakref.finalize[[], Kit]] = []
+        self._caches: list[Cache] = []
+        self._at_exit: list[partial[None]] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -106,6 +113,8 @@ class Kit:
         """
         if self._given is not None:
             return self._given
+        if self._closed:
+            self.open()
         if self._opened is None:
             with self._lock:
                 if self._opened is None:
@@ -133,6 +142,30 @@ class Kit:
         return RateLimiter(
             self._quick_store(wanted.timeout), limits, name=name, **{**settings, **options}
         )
+
+    def cache(self, **options: Any) -> Cache:
+        """Return a cache on the store, as the settings `cache` say; `close` ends its thread. Make it once, and share it.
+
+        Keep the kit as long as the cache: with the kit goes the store that it opened. Values are kept as JSON, unless a `codec` is passed.
+
+        Args:
+            options: as for `Cache`; they win over the settings.
+        """
+        from backendkit.cache import L1, Cache, CachePolicy, Coherence, JsonCodec  # noqa: PLC0415 - as above
+
+        wanted = self.settings.cache
+        settings: dict[str, Any] = {
+            "namespace": wanted.namespace,
+            "l1": L1(wanted.max_items, wanted.max_bytes, clock=self.store.clock),
+            "codec": JsonCodec(),
+            "policy": CachePolicy(ttl=wanted.ttl, max_stale=wanted.max_stale),
+            "coherence": Coherence(max_l1_staleness=wanted.max_l1_staleness),
+            "hooks": self.hooks,
+        }
+        cache = Cache(self.store, **{**settings, **options})
+        with self._lock:
+            self._caches.append(cache)
+        return cache
 
     def tokens(self, *, loader: Loader | None = None, **options: Any) -> Tokens:
         """Return tokens with sessions in the store, as the settings `tokens` say. Make them once, and share them.
@@ -241,17 +274,30 @@ class Kit:
             self.breakers.configure(name, **options)
         return self.breakers.get(name, host)
 
+    def open(self) -> None:
+        """Undo `close`: what was made with the kit's stores works again. An application's lifespan calls it first."""
+        with self._lock:
+            if not self._closed:
+                return
+            self._closed = False
+            opened: list[object] = [self._opened, *self._quick.values()]
+            for store in opened:
+                if isinstance(store, Reopening):
+                    store.reopen()
+                    self._register(store)
+
     def close(self) -> None:
-        """Close what this kit has opened; again, or before anything was, does nothing. A later use opens it anew."""
-        for hasher in self._hashers:
-            hasher.close()
+        """Close what this kit has opened; again, or before anything was, does nothing.
+
+        What was made with it raises `StoreClosed` from then on, until `open` is called or `store` is asked for.
+        """
+        self._close_parts()
         for store in self._release():
             store.close()
 
     async def aclose(self) -> None:
         """Close as `close` does, from an event loop: connections of that loop are closed in order."""
-        for hasher in self._hashers:
-            hasher.close()
+        self._close_parts()
         for store in self._release():
             await store.aio.close()
             store.close()
@@ -277,6 +323,12 @@ class Kit:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def _close_parts(self) -> None:
+        for hasher in self._hashers:
+            hasher.close()
+        for cache in self._caches:
+            cache.close()
 
     def _reach_store(self) -> None:
         """Raise unless the store carries out an operation; one without effect."""
@@ -323,14 +375,26 @@ class Kit:
         set_ = {name: getattr(wanted, name) for name in names if name in wanted.model_fields_set}
         options: dict[str, Any] = {**set_, **more}
         store = connect(url, clock=self.clock, hooks=self.hooks, **options)
-        self._at_exit.append(weakref.finalize(self, store.close))
+        self._register(store)
         return store
 
     def _release(self) -> list[Store]:
         with self._lock:
             stores = [store for store in (self._opened, *self._quick.values()) if store is not None]
-            self._opened, self._quick, self._breakers = None, {}, None
-            for finalizer in self._at_exit:
-                finalizer.detach()
+            self._closed = True
+            for closing in self._at_exit:
+                atexit.unregister(closing)
             self._at_exit = []
         return stores
+
+    def _register(self, store: object) -> None:
+        closing = partial(_close, weakref.ref(store))
+        atexit.register(closing)
+        self._at_exit.append(closing)
+
+
+def _close(store: weakref.ref[Any]) -> None:
+    """Close a store that somebody still uses as the interpreter exits."""
+    found = store()
+    if found is not None:
+        found.close()

@@ -7,25 +7,26 @@ import subprocess
 import sys
 from collections.abc import Callable
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backendkit.core.clock import ManualClock, SystemClock
+from backendkit.core.clock import ManualClock
 from backendkit.ratelimit import (
     GCRA,
     Algorithm,
+    Concurrency,
     Decision,
     FixedWindow,
     Lease,
     Limit,
+    Penalty,
     RateLimiter,
     SlidingBuckets,
     SlidingLog,
 )
-from backendkit.ratelimit.flows import spread
 from backendkit.stores import MemoryStore, connect
 from tests.ground.cluster import ClusterGroup
 from tests.ground.loops import in_threads
@@ -33,12 +34,17 @@ from tests.ground.single import Single
 
 US = 1_000_000
 WORKER = """
-import sys
+import sys, time
 from concurrent.futures import ThreadPoolExecutor
+real, step = time.time_ns, int(sys.argv[3]) * 10**9
+time.time_ns = lambda: real() + step
+time.time = lambda: time.time_ns() / 1e9
+from backendkit.core.clock import SystemClock
 from backendkit.ratelimit import Limit, RateLimiter
 from backendkit.stores import connect
-url, name = sys.argv[1:]
-limiter = RateLimiter(connect(url, timeout=10), Limit("x", 100, per=60), name=name, deny_cache_max=0)
+assert abs(SystemClock().wall_us() - (real() + step) // 1000) < 30_000_000
+url, name = sys.argv[1:3]
+limiter = RateLimiter(connect(url, timeout=10), Limit("x", 100, per=600), name=name, deny_cache_max=0)
 with ThreadPoolExecutor(50) as pool:
     print(sum(pool.map(lambda n: limiter.hit("a").allowed, range(200))))
 """
@@ -58,9 +64,11 @@ def limiter_on(url: str, name: str, *limits: Limit, **options: Any) -> RateLimit
 def test_processes_and_threads_admit_exactly_the_limit(
     redis_single: Single, namespace: str
 ) -> None:
-    """4 processes x 50 threads on one key."""
+    """4 processes x 50 threads on one key, on machines whose clocks are 61 seconds apart from each other."""
     argv = [sys.executable, "-c", WORKER, redis_single.url, namespace]
-    workers = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(4)]
+    workers = [
+        subprocess.Popen([*argv, str(61 * n)], stdout=subprocess.PIPE) for n in (-1, 0, 1, 20)
+    ]
     admitted = [int(worker.communicate(timeout=60)[0]) for worker in workers]
     assert sum(admitted) == 100
 
@@ -100,6 +108,30 @@ def test_a_full_log_fits_its_bound(redis_single: Single, namespace: str, limit: 
     used: Any = redis_single.server.command("MEMORY", "USAGE", key)
     assert used <= 192 + len(key) + 9 * limit
     assert limiter.peek("a").remaining == 0
+
+
+def test_a_ring_is_laid_anew_only_where_it_must(redis_single: Single, namespace: str) -> None:
+    """It doubles; it shrinks to what is left of the units, and to a limit that was lowered; else it stays as it is."""
+    clock = ManualClock()
+    store = connect(redis_single.url, timeout=10, clock=clock, now=clock.wall_us)
+
+    def stamps_after(units: int, limit: int = 1000) -> int:
+        limiter = RateLimiter(store, Limit("x", limit, per=60), name=namespace)
+        assert limiter.hit("a", cost=units).allowed
+        (key,) = limiter.shared[0].find("a")[0].keys([b"a"])
+        length: Any = redis_single.server.command("STRLEN", key)
+        return int((length - 28) // 7)
+
+    assert [stamps_after(1), stamps_after(15), stamps_after(1)] == [16, 16, 34]
+    assert stamps_after(1) == 34  # an admission that has room is written into it
+    clock.advance(60 * US)
+    assert [stamps_after(9), stamps_after(1)] == [34, 34]
+    clock.advance(60 * US)
+    assert stamps_after(8) == 16  # a quarter is enough
+    assert stamps_after(92) == 200
+    clock.advance(60 * US)
+    assert stamps_after(51, limit=60) == 60
+    assert stamps_after(9, limit=60) == 60
 
 
 def test_looking_and_denying_write_nothing(own_redis: Callable[..., Single]) -> None:
@@ -159,15 +191,54 @@ def test_the_servers_clock_steps_back_an_hour(
 
 def test_a_state_outlives_its_last_write_by_a_window(redis_single: Single, namespace: str) -> None:
     """Garbage collection never takes what still counts, though not every write renews the time to live."""
-    clock = SystemClock()
-    limiter = limiter_on(redis_single.url, namespace, Limit("x", 50, per=1.2))
-    begun = clock.mono_us()
-    while clock.mono_us() - begun < 1_000_000:
-        limiter.hit("a")
-        keys: Any = redis_single.server.command("KEYS", f"*{namespace.rstrip(':')}*")
-        (key,) = keys
+    clock = ManualClock()
+    clock.advance(60 * US - clock.wall_us() % (60 * US))
+    store = connect(redis_single.url, timeout=10, clock=clock, now=clock.wall_us)
+    limiter = RateLimiter(store, Limit("x", 50, per=60), name=namespace)
+    (key,) = limiter.shared[0].find("a")[0].keys([b"a"])
+    soon, whole = 30_000, 60_000
+
+    def left_after(step_us: int) -> int:
+        clock.step_wall(step_us)
+        assert limiter.hit("a").allowed
         left: Any = redis_single.server.command("PTTL", key)
-        assert left >= 1200
+        redis_single.server.command("PEXPIRE", key, str(soon))
+        return int(left)
+
+    assert left_after(0) > whole
+    assert left_after(1) <= soon  # the same quarter of a window: what it had is enough
+    assert left_after(15 * US) > whole
+    assert left_after(0) <= soon
+    assert left_after(-3600 * US) > whole  # the server's times to live have stepped as well
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "life"),
+    [
+        (SlidingLog(), 75_000),  # and a quarter, see there
+        (SlidingBuckets(10), 66_000),
+        (GCRA(), 12_000),
+        (FixedWindow(), 60_000),
+        (Concurrency(), 60_000),
+    ],
+    ids=str,
+)
+def test_a_time_to_live_is_a_states_life_and_a_second(
+    redis_single: Single, namespace: str, algorithm: Any, life: int
+) -> None:
+    """As long as it means anything, in every algorithm; a penalty box until all is forgiven."""
+    box = Penalty(after=1, within=10, block_for=20, longest=40)
+    limit = Limit("x", 5, per=60, algorithm=algorithm, penalty=box)
+    limiter = limiter_on(redis_single.url, namespace, limit)
+    keys = limiter.shared[0].find("a")[0].keys([b"a"])
+
+    def left(key: bytes) -> int:
+        return int(cast("Any", redis_single.server.command("PTTL", key)))
+
+    limiter.hit("a")
+    assert life < left(keys[0]) <= life + 1001
+    assert limiter.hit("a", cost=5).source == "penalty"
+    assert 60_000 < left(keys[1]) <= 61_001
 
 
 ADDRESS_AND_USER = (Limit("ip", "5/minute", by="address"), Limit("user", "3/minute", by="user"))
@@ -237,7 +308,6 @@ def test_tentative_units_end_by_themselves(redis_cluster: ClusterGroup, namespac
     assert limiter.hit(who).source == "tentative"
     clock.advance(1)
     assert limiter.hit(who).allowed
-    assert spread is not None
 
 
 moves = st.lists(
@@ -275,7 +345,7 @@ def test_never_more_than_the_limit_in_any_window(
             face = high if verb == "raise" else low
         elif verb == "cancel" and open_decisions:
             when, taken, decision = open_decisions.pop()
-            if decision.source == "store" and face.cancel(decision):
+            if face.cancel(decision):
                 spent.remove((when, taken))
         else:
             decision = (other if verb == "lease" else face).hit("a", cost=cost)

@@ -83,6 +83,19 @@ def steady_histories(draw: st.DrawFn) -> list[Move]:
     return draw(st.lists(one, min_size=5, max_size=60))
 
 
+@st.composite
+def tentative_histories(draw: st.DrawFn) -> list[Move]:
+    """Reservations of three owners that come, are settled or run out, between units that count and rings with room."""
+    cap = draw(st.sampled_from([5, 17, 17, 40]))
+    steps = st.sampled_from([0, 0, 1, QUARTER, HALF - 1, HALF, WINDOW])
+    verbs = st.sampled_from(["hold", "hold", "hold", "settle", "hit", "hit", "look", "give"])
+    spans = st.sampled_from([1, QUARTER, HALF, WINDOW])
+    owners, receipts = st.integers(1, 3), st.integers(0, 2)
+    costs = st.integers(1, 3)
+    one = st.builds(Move, steps, verbs, st.just(cap), costs, costs, owners, spans, receipts)
+    return draw(st.lists(one, min_size=8, max_size=40))
+
+
 class Player:
     """Plays moves on anything that runs operations; remembers receipts."""
 
@@ -148,8 +161,8 @@ def extra_of(kind: str) -> int:
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@settings(max_examples=250, deadline=None)
-@given(history=st.one_of(steady_histories(), histories))
+@settings(max_examples=300, deadline=None)
+@given(history=st.one_of(steady_histories(), histories, tentative_histories()))
 def test_the_fold_decides_as_the_oracle(kind: str, history: list[Move]) -> None:
     """Decision, remaining units and all waits are exact to the microsecond, while limits change and clocks step."""
     clock = ManualClock()
@@ -166,9 +179,9 @@ def test_the_fold_decides_as_the_oracle(kind: str, history: list[Move]) -> None:
 
 @pytest.mark.parametrize("kind", MODELS)
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(history=st.one_of(steady_histories(), histories))
+@given(history=st.one_of(steady_histories(), histories, tentative_histories()))
 def test_lua_decides_as_the_oracle(single: Driver, kind: str, history: list[Move]) -> None:
     """Many more histories than all stores could play."""
     single.begin_anew()
@@ -221,6 +234,26 @@ def test_what_has_drained_is_not_given_back_again(driver: Driver) -> None:
     give = Operation(giving((rules,)), (driver.key("k"),), (0, *shape, first[6], 2), _same)
     assert driver.run(give) == [2]
     assert take(0)[2] == 1
+
+
+@pytest.mark.parametrize("kind", ["log", "buckets"])
+def test_what_is_given_back_twice_is_nobody_elses(driver: Driver, kind: str) -> None:
+    """Of two that came at one time the larger is given back twice: neither the other nor a later one is touched."""
+    rules = BY_KIND[kind]
+    shape = (1, 9, WINDOW, extra_of(kind))
+
+    def take(units: int) -> Reply:
+        args = (units, units, 1, 0, 0, *shape)
+        return driver.run(Operation(taking((rules,)), (driver.key("k"),), args, _same))
+
+    large = take(2)
+    take(1)
+    driver.clock.step_wall(HALF)
+    take(3)
+    give = Operation(giving((rules,)), (driver.key("k"),), (0, *shape, large[6], 2), _same)
+    assert driver.run(give) == [2]
+    assert driver.run(give) == [0]
+    assert take(0)[2] == 4
 
 
 def _same(reply: Reply) -> Reply:

@@ -46,6 +46,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "starlette": ("fastapi/",),
     "flask": ("flask/",),
     "werkzeug": ("flask/",),
+    "jinja2": ("flask/",),
     "pydantic_settings": ("settings",),
     "pydantic": ("settings", "kit", "errors/", "cache/", "http/", "fastapi/", "flask/", "testing/"),
     "msgpack": ("cache/",),

@@ -9,7 +9,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from backendkit.kit import Kit
-from backendkit.settings import Settings
+from backendkit.settings import CacheSettings, Settings
 from examples.accounts.composition import Services
 from examples.accounts.fronts import fastapi_app, flask_app
 from examples.accounts.settings import Settings as ServiceSettings
@@ -19,6 +19,7 @@ from examples.client.in_process import asgi_front, wsgi_front
 from examples.client.keys import settings as token_settings
 from examples.client.match import difference
 from examples.client.payments_service import PROVIDER, payments_service
+from examples.client.plans_service import plans_service
 from examples.client.play import perform
 from examples.client.scene import Section
 from examples.client.scenes import SECTIONS
@@ -29,18 +30,27 @@ from examples.client.transcript import Transcript
 @pytest.fixture
 def fronts(tmp_path: Path) -> Iterator[list[Front]]:
     """Both fronts, each with a database of its own."""
-    with scores_service() as scores, payments_service() as payments:
-        given = Settings(**token_settings())
+    with (
+        scores_service() as scores,
+        payments_service() as payments,
+        plans_service() as one,
+        plans_service() as two,
+    ):
+        cached = CacheSettings(ttl=2, max_stale=60)
+        given = Settings(**token_settings(), cache=cached)
         on_fastapi, on_flask = (
-            services(tmp_path / n, scores, payments, given) for n in ("fastapi", "flask")
+            services(tmp_path / name, scores, payments, given, plans)
+            for name, plans in (("fastapi", one), ("flask", two))
         )
         both = [
             asgi_front("fastapi", fastapi_app.create_app(on_fastapi)),
             wsgi_front("flask", flask_app.create_app(on_flask)),
         ]
-        for front in both:
+        for front, plans in zip(both, (one, two), strict=True):
             database = f"sqlite:///{tmp_path / front.name}"
-            front.kept.update(mails=str(tmp_path / f"{front.name}.mails"), database=database)
+            front.kept.update(
+                mails=str(tmp_path / f"{front.name}.mails"), database=database, plans=plans
+            )
             front.kept[PROVIDER] = payments
         yield both
         for parts in (on_fastapi, on_flask):
@@ -48,13 +58,14 @@ def fronts(tmp_path: Path) -> Iterator[list[Front]]:
             parts.kit.close()
 
 
-def services(file: Path, scores: str, payments: str, given: Settings) -> Services:
+def services(file: Path, scores: str, payments: str, given: Settings, plans: str) -> Services:
     """The service on a new database in `file`."""
     settings = ServiceSettings(
         database_url=f"sqlite:///{file}",
         scores_url=scores,
         payments_url=payments,
         mail_folder=f"{file}.mails",
+        plans_url=plans,
     )
     migrate(settings.database_url)
     return Services.build(settings, Kit(given))

@@ -4,6 +4,7 @@
     └── EmailTaken       EMAIL_TAKEN
     NotFound        404
     ├── UserNotFound     USER_NOT_FOUND
+    ├── PlanNotFound     PLAN_NOT_FOUND
     └── KeyNotFound      KEY_NOT_FOUND
     Unprocessable   422
     ├── WrongPassword    WRONG_PASSWORD
@@ -27,6 +28,13 @@ class UserNotFound(NotFound):
 
     code = "USER_NOT_FOUND"
     message = "There is no user {user_id}"
+
+
+class PlanNotFound(NotFound):
+    """There is no plan with this name. Carries `plan`."""
+
+    code = "PLAN_NOT_FOUND"
+    message = "There is no plan {plan}"
 
 
 class KeyNotFound(NotFound):

@@ -5,7 +5,7 @@ Of a storage: `examples.accounts.storage` answers with SQLAlchemy. Of another se
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from examples.accounts.domain.user import EmailAddress, NewUser, User
 
@@ -103,6 +103,29 @@ class Scores(Protocol):
         """Return the score of whoever has this name.
 
         Raises:
+            UpstreamError: it has failed.
+            UpstreamTimeout: it has not answered in time.
+        """
+        ...
+
+
+class Plans(Protocol):
+    """Who keeps the plans that can be subscribed to."""
+
+    def all(self) -> list[dict[str, Any]]:
+        """Return all plans, `name` and `price` of each.
+
+        Raises:
+            UpstreamError: it has failed.
+            UpstreamTimeout: it has not answered in time.
+        """
+        ...
+
+    def reprice(self, name: str, price: int) -> None:
+        """Change a price.
+
+        Raises:
+            PlanNotFound: there is no such plan.
             UpstreamError: it has failed.
             UpstreamTimeout: it has not answered in time.
         """

@@ -11,6 +11,7 @@ from backendkit.fastapi.sessions import jwks_router, session_router
 from backendkit.http import CacheRule
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.fastapi_routes.catalogue import catalogue_router
 from examples.accounts.fronts.fastapi_routes.door import door_router
 from examples.accounts.fronts.fastapi_routes.logins import logins_router
 from examples.accounts.fronts.fastapi_routes.payments import payments_router
@@ -43,6 +44,7 @@ def create_app(services: Services | None = None) -> FastAPI:
     app.include_router(users_router(parts.accounts))
     app.include_router(payments_router(parts.payments))
     app.include_router(scores_router(parts.scoring))
+    app.include_router(catalogue_router(parts.catalogue))
     app.include_router(session_router(parts.tokens, parts.logins.authenticate))
     app.include_router(jwks_router(parts.tokens.keys))
     app.include_router(logins_router(parts))

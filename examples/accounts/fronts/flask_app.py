@@ -8,6 +8,7 @@ from backendkit.flask.sessions import jwks_blueprint, session_blueprint
 from backendkit.http import CacheRule
 from backendkit.logging import configure_logging
 from examples.accounts.composition import Services
+from examples.accounts.fronts.flask_routes.catalogue import catalogue_blueprint
 from examples.accounts.fronts.flask_routes.door import door_blueprint
 from examples.accounts.fronts.flask_routes.logins import logins_blueprint
 from examples.accounts.fronts.flask_routes.payments import payments_blueprint
@@ -33,6 +34,7 @@ def create_app(services: Services | None = None) -> Flask:
     app.register_blueprint(users_blueprint(parts.accounts))
     app.register_blueprint(payments_blueprint(parts.payments))
     app.register_blueprint(scores_blueprint(parts.scoring))
+    app.register_blueprint(catalogue_blueprint(parts.catalogue))
     app.register_blueprint(session_blueprint(parts.tokens, parts.logins.authenticate))
     app.register_blueprint(jwks_blueprint(parts.tokens.keys))
     app.register_blueprint(logins_blueprint(parts))

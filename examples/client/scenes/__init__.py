@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from examples.client.scene import Section
 from examples.client.scenes import (
+    cache,
     conditions,
     door,
     failures,
@@ -20,6 +21,7 @@ SECTIONS: Sequence[Section] = (
     refusals.SECTION,
     failures.SECTION,
     conditions.SECTION,
+    cache.SECTION,
     limits.SECTION,
     door.SECTION,
     logins.SECTION,

@@ -12,6 +12,7 @@ same meaning. What holds is written down as eight statements, M1 to M8, on the p
 from __future__ import annotations
 
 from backendkit.cache.codecs import Codec, JsonCodec, MsgpackCodec, PickleCodec, TypedCodec
+from backendkit.cache.counters import AsyncCounters, Count, Counters
 from backendkit.cache.errors import Corrupt, LoadTimeout, NestedLoad, NotEncodable
 from backendkit.cache.events import (
     ChannelLost,
@@ -40,6 +41,7 @@ __all__ = [
     "MISSING",
     "NOT_MODIFIED",
     "AsyncCache",
+    "AsyncCounters",
     "Cache",
     "CachePolicy",
     "CacheStats",
@@ -48,6 +50,8 @@ __all__ = [
     "Codec",
     "Coherence",
     "Corrupt",
+    "Count",
+    "Counters",
     "Entry",
     "FenceRefused",
     "JsonCodec",

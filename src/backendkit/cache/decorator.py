@@ -56,6 +56,7 @@ class Cached(Generic[P, R]):
         key = self._key(args, kwargs)
         record: Any = self._find(key)
         if record is not None and record.era is self._local.era:
+            self._local.hits += 1
             return cast("R", record.value if record.thaw is None else record.thaw(record.value))
         load = partial(self.function, *args, **kwargs)
         tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]
@@ -88,6 +89,7 @@ class AsyncCached(Cached[P, Awaitable[R]], Generic[P, R]):
         key = self._key(args, kwargs)
         record: Any = self._find(key)
         if record is not None and record.era is self._local.era:
+            self._local.hits += 1
             return cast("R", record.value if record.thaw is None else record.thaw(record.value))
         load = partial(self.function, *args, **kwargs)
         tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]

@@ -75,7 +75,8 @@ class Cache:
         coherence = coherence or Coherence()
         flights = Flights()
         staleness = float("inf") if alone else coherence.staleness_us / SECOND_US
-        local = Local(l1 or L1(clock=store.clock), flights, store.clock, staleness)
+        tier = L1(clock=store.clock) if l1 is None else l1  # an empty one is falsy
+        local = Local(tier, flights, store.clock, staleness)
         self._core = Core(
             local=local,
             names=Names(namespace),
@@ -117,6 +118,7 @@ class Cache:
         """Return the value of `key` if a tier has it fresh, else `default`; None may be a value. Never raises."""
         record = self._find(key)
         if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
+            self._local.hits += 1
             return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined] # as above
         value = self.get_many((key,))[key]
         return default if value is MISSING else value
@@ -145,6 +147,7 @@ class Cache:
         """
         record = self._find(key)
         if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
+            self._local.hits += 1
             return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined,no-any-return] # as above
         call = call_of(self._core, key, loader, ttl=ttl, tags=tags, policy=policy)
         return step(flow.get_or_load(self._io, self._core, call))  # type: ignore[no-any-return] # a codec's value
@@ -249,9 +252,9 @@ class Cache:
 
     def stats(self) -> CacheStats:
         """Return what this process's part of the cache has done."""
-        l1, local = self._local.l1, self._local
+        l1, local, counted = self._local.l1, self._local, self._core.counts.all()
         return CacheStats(
-            **self._core.counts.all(),
+            **{**counted, "l1_hits": counted["l1_hits"] + local.hits},
             entries=len(l1),
             bytes=l1.currsize,
             evictions=l1.evictions,

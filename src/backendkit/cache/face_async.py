@@ -44,6 +44,7 @@ class AsyncCache:
         """Return the value of `key` if a tier has it fresh, else `default`; see `Cache.get`."""
         record = self._find(key)
         if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
+            self._local.hits += 1
             return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined] # as above
         value = (await self.get_many((key,)))[key]
         return default if value is MISSING else value
@@ -60,6 +61,7 @@ class AsyncCache:
         """Return the value of `key`, loading it where no tier has it; see `Cache.get_or_load`."""
         record = self._find(key)
         if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
+            self._local.hits += 1
             return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined,no-any-return] # as above
         call = call_of(self._core, key, loader, ttl=ttl, tags=tags, policy=policy)
         return await flow.get_or_load(self._io, self._core, call)  # type: ignore[no-any-return] # a codec's value

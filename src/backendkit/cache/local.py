@@ -120,6 +120,9 @@ class Local:
         self.now = seconds_of(clock)
         self.staleness = staleness
         self.era: object = object()
+        self.hits = (
+            0  # by the short ways of the faces; without a lock, so that threads may lose some
+        )
         self._lock = l1.lock
         self._forget()
 

@@ -11,7 +11,7 @@ class CacheStats:
     """A snapshot; counters start when the cache is made, and are this process's.
 
     Attributes:
-        l1_hits: answered by the first tier.
+        l1_hits: answered by the first tier; counted without a lock, so that a few may be missing where threads hit at once.
         l2_hits: answered by the second.
         misses: answered by neither.
         loads: loaders that were run.

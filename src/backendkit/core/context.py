@@ -27,9 +27,19 @@ class Request:
         deadline_us: the moment, on the monotonic clock, by which it must be answered; None: no limit.
         aftermath: what routes add to the response as it goes out, see `http.messages`; None: nothing.
         outgoing: what the application wants of the frame's response headers, see `http.security`; None: the usual.
+        personal: whether the response is for one user, whom a cookie named: no cache may give it to another.
     """
 
-    __slots__ = ("_lock", "aftermath", "deadline_us", "ended", "fields", "id", "outgoing")
+    __slots__ = (
+        "_lock",
+        "aftermath",
+        "deadline_us",
+        "ended",
+        "fields",
+        "id",
+        "outgoing",
+        "personal",
+    )
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
@@ -38,6 +48,7 @@ class Request:
         self.deadline_us: int | None = None
         self.aftermath: Any = None
         self.outgoing: Any = None
+        self.personal = False
         self._lock = threading.Lock()
 
     def add(self, fields: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ class AppError(Exception):
 
     Class attributes, inherited where not given: `code` (UPPER_SNAKE), `status` (400..599), `message` (template
     over `params`, shown to clients), `retryable` (whether the same request may succeed later), `problem_type` (the URI of
-    its problem where a registry has one, instead of the application's own).
+    its problem where a registry has one, instead of the application's own), `cookies` (values of `Set-Cookie` to add).
 
     Args:
         reason: what happened, for logs; never shown to clients.
@@ -57,6 +57,7 @@ class AppError(Exception):
     message: str = "Internal server error"
     retryable: bool = False
     problem_type: str | None = None
+    cookies: tuple[str, ...] = ()
 
     def __init__(
         self,

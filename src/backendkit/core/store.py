@@ -116,6 +116,15 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class Reopening(Protocol):
+    """A store that can be used again after it was closed."""
+
+    def reopen(self) -> None:
+        """Undo `close`; does nothing where it was not called."""
+        ...
+
+
 class Listener(Protocol):
     """Listens to one server, on one channel.
 

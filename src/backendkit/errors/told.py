@@ -125,7 +125,7 @@ def attribute(error: AppError | type[AppError], name: str) -> object:
 
 def headers_of(error: AppError) -> tuple[tuple[str, str], ...]:
     """Return the error's own headers that may be sent as they are: no line can be broken, no body mislabelled."""
-    if error.retry_after is None and not error.headers:
+    if error.retry_after is None and not error.headers and not error.cookies:
         return ()
     return tuple(_safe_headers(error))
 
@@ -166,6 +166,9 @@ def _safe_headers(error: AppError) -> Iterator[tuple[str, str]]:
             continue
         if _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value):
             yield name, value.strip()
+    for line in error.cookies:  # the one header that may not be joined (RFC 9110 section 5.3)
+        if _is_text(line) and _HEADER_VALUE.fullmatch(line):
+            yield "Set-Cookie", line
 
 
 def _is_wait(value: object) -> bool:

@@ -174,10 +174,11 @@ def _mounted(app: Starlette) -> Iterator[Starlette]:
 
 
 def _closing(lifespan: Any, kit: Kit) -> Any:
-    """Wrap a lifespan: limits are checked before it, SIGTERM takes readiness down first, the kit is closed after it."""
+    """Wrap a lifespan: the kit is open and limits are checked before it, SIGTERM takes readiness down first, the kit is closed after it."""
 
     @asynccontextmanager
     async def closing(app: Any) -> AsyncGenerator[Any]:
+        kit.open()
         chains = rules_of(app, app.middleware_stack)
         workers = max(kit.settings.ratelimit.nodes, web_concurrency())
         if any(chains):

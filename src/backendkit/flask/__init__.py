@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("backendkit.flask", "Flask", "flask") from error
 
 from backendkit.flask.breakers import breakers_blueprint
+from backendkit.flask.fragments import Fragments
 from backendkit.flask.install import install
 from backendkit.flask.limits import limit, limit_app, limited
 from backendkit.flask.reading import body, path, query
@@ -26,6 +27,7 @@ from backendkit.http.cache_wsgi import WsgiCache
 from backendkit.http.limit_wsgi import WsgiLimits
 
 __all__ = [
+    "Fragments",
     "WsgiCache",
     "WsgiLimits",
     "body",

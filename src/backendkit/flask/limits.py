@@ -102,7 +102,10 @@ def limit(rule: LimitRule) -> Decision | None:
 
     def finish(response: Response) -> Response:
         response.headers.extend(ruling.headers)
-        step(settle(ruling, response.status_code, WORLD))
+        if ruling.held:  # for as long as the body is on its way
+            response.call_on_close(lambda: step(settle(ruling, response.status_code, WORLD)))
+        else:
+            step(settle(ruling, response.status_code, WORLD))
         return response
 
     after_this_request(finish)

@@ -14,12 +14,11 @@ def delete(id): ...
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from flask import request
+from flask import current_app, request
 
 from backendkit.http.tokens import CookiePolicy, Gate
 from backendkit.http.visits import WsgiVisit
@@ -46,7 +45,7 @@ class Guard:
         self._gate = Gate(tokens, cookies=cookies)
 
     def __call__(self, *rules: Rule, optional: bool = False) -> Callable[[View], View]:
-        """Return a decorator; views may be `def` or `async def`.
+        """Return a decorator; views may be `def` or, as Flask runs them, `async def`.
 
         Args:
             *rules: all must allow; see `backendkit.tokens.guards`.
@@ -54,19 +53,10 @@ class Guard:
         """
 
         def decorate(view: View) -> View:
-            if inspect.iscoroutinefunction(view):
-
-                @wraps(view)
-                async def later(*args: Any, **kwargs: Any) -> Any:
-                    self._admit(rules, optional=optional)
-                    return await view(*args, **kwargs)
-
-                return cast("View", later)
-
             @wraps(view)
             def guarded(*args: Any, **kwargs: Any) -> Any:
-                self._admit(rules, optional=optional)
-                return view(*args, **kwargs)
+                self._admit(rules, optional=optional)  # here, not on a loop that it would block
+                return current_app.ensure_sync(view)(*args, **kwargs)
 
             return cast("View", guarded)
 

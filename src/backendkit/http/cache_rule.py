@@ -43,6 +43,7 @@ class CacheRule:
         max_body: bytes; a larger body passes through as it comes, without tag and unstored.
         share_authorized: store what was asked for with `Authorization`, for everybody.
         share_cookies: store what was asked for with cookies, for everybody.
+        pass_for: seconds for which requests do not wait for one another where a response could not be stored.
         obey_requests: do what requests say in their `Cache-Control`; False: a client cannot make the application work.
         tags: returns what the responses to a request are invalidated by.
         clock: for `Age`.
@@ -52,6 +53,7 @@ class CacheRule:
     ttl: Duration | None = None
     longest: Duration = 86_400
     max_body: int = 1 << 20
+    pass_for: Duration = 10
     share_authorized: bool = False
     share_cookies: bool = False
     obey_requests: bool = True
@@ -61,6 +63,7 @@ class CacheRule:
     def __post_init__(self) -> None:
         checks.duration_us("longest", self.longest)
         checks.whole("max_body", self.max_body)
+        checks.duration_us("pass_for", self.pass_for, least_us=1_000)
         if self.ttl is not None:
             checks.duration_us("ttl", self.ttl)
 
@@ -108,6 +111,7 @@ class Stored(NamedTuple):
         life: its terms.
         fresh: whether it is.
         place: where an answer belongs; None: nowhere.
+        spot: the place of its variant, if it is known that there are any; else the same.
     """
 
     response: Response | None = None
@@ -115,6 +119,7 @@ class Stored(NamedTuple):
     life: Life = Life(0, 0, 0)
     fresh: bool = False
     place: str | None = None
+    spot: str = ""
 
     def aged(self) -> Response:
         """Return the response with its `Age`."""
@@ -171,19 +176,21 @@ async def find(rule: CacheRule, asked: Asked, world: World) -> Stored:
     longest = checks.duration_us("longest", rule.longest) / SECOND_US
     token = await world.token(url_key(asked.url), 2 * longest, tags)
     place = _key("response", *asked.url, token)
+    spot = place
     record = await world.get(place)
     if isinstance(record, dict) and "vary" in record:
         found = cast("dict[str, Any]", record)
-        record = await world.get(_variant(place, found["vary"], asked))
+        spot = _variant(place, found["vary"], asked)
+        record = await world.get(spot)
     kept = read(record)
     if kept is None:
-        return Stored(place=place)
+        return Stored(place=place, spot=spot)
     response, at_us, life, name = kept
     age = max(0, (rule.clock.wall_us() - at_us) // SECOND_US)
     # Freshness is the store's to tell: it counts by one clock, where the processes' clocks may be minutes apart.
     fresh = not life.stale or await world.get(name) is not None
     age = min(age, life.fresh) if fresh else max(age, life.fresh)
-    return Stored(response, age, life, fresh, place)
+    return Stored(response, age, life, fresh, place, spot)
 
 
 async def keep(

@@ -6,7 +6,10 @@ What was served stale is fetched anew on the same worker, once the server has cl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
+from backendkit.core import checks
+from backendkit.core.clock import SECOND_US
 from backendkit.core.flow import step
 from backendkit.http.cache_rule import (
     ERRORS,
@@ -18,6 +21,14 @@ from backendkit.http.cache_rule import (
     judge,
     keep,
     url_key,
+)
+from backendkit.http.cache_turns import (
+    ROUNDS,
+    Verdict,
+    turn_key,
+    understood,
+    verdict_of,
+    waits,
 )
 from backendkit.http.response_store import BlockingWorld
 from backendkit.http.responses import UNCACHED, Asked, Response
@@ -54,48 +65,111 @@ class WsgiCache:
                 if verdict == "serve":
                     return body
                 return _Afterwards(body, lambda: self._refresh(environ, asked, stored))
-        return self._fetch(environ, start_response, asked, stored)
+        exchange = _Exchange(environ, start_response)
+        if self._world is not None and waits(self.rule, asked, stored):
+            return self._in_turn(exchange, asked, stored, self._world)
+        return self._fetch(exchange, asked, stored).give()
 
-    def _fetch(
-        self, environ: Environ, start_response: StartResponse, asked: Asked, stored: Stored
+    def _in_turn(
+        self, exchange: _Exchange, asked: Asked, stored: Stored, world: BlockingWorld
     ) -> Iterable[bytes]:
-        helps = stored.helps
+        """Wait for what another request brings, or ask the application for all who wait."""
+        verdict: Verdict = "again"
+        for _ in range(ROUNDS):
+            mine, verdict = self._turn(exchange, asked, stored, world)
+            if mine is not None:
+                return mine.give()
+            if verdict in ("pass", "failed"):
+                break
+            stored = step(find(self.rule, asked, world))
+            if judge(self.rule, asked, stored) == "serve":
+                return reply(exchange.start_response, stored.aged().answer(asked))
+        if verdict == "failed" and stored.helps:
+            return reply(exchange.start_response, stored.aged().answer(asked))
+        return self._fetch(exchange, asked, stored).give()
+
+    def _turn(
+        self, exchange: _Exchange, asked: Asked, stored: Stored, world: BlockingWorld
+    ) -> tuple[_Fetched | None, Verdict]:
+        """Take this request's turn and return what came of it; or None, and what became of another one's."""
+        mine: list[_Fetched] = []
+
+        def load() -> str:
+            again = step(find(self.rule, asked, world))
+            if judge(self.rule, asked, again) == "serve":
+                body = reply(exchange.start_response, again.aged().answer(asked))
+                mine.append(_Fetched("kept", body))
+            else:
+                mine.append(self._fetch(exchange, asked, again))
+            return mine[0].verdict
+
+        pass_s = checks.duration_us("pass_for", self.rule.pass_for) / SECOND_US
+        try:
+            verdict = understood(world.turn(turn_key(stored), load, pass_s))
+        except Exception:  # noqa: BLE001 - the application's are caught where it is called
+            if not mine:  # a store that raises has nothing to say here
+                return None, "pass"
+            verdict = mine[0].verdict
+        return (mine[0] if mine else None), verdict
+
+    def _fetch(self, exchange: _Exchange, asked: Asked, stored: Stored) -> _Fetched:
+        """Ask the application; its error is given to the request that asked, and to no other."""
+        helps, start_response = stored.helps, exchange.start_response
         held = _Held(start_response, self.rule.max_body)
         try:
-            body = held.run(self.app, environ, whole=asked.method in ("GET", "HEAD"))
-        except Exception:
+            body = held.run(self.app, exchange.environ, whole=asked.method in ("GET", "HEAD"))
+        except Exception as error:  # noqa: BLE001 - `give` raises it, outside of the store's load
             if not helps or held.begun:
-                raise
-            return reply(start_response, stored.aged().answer(asked))
+                return _Fetched("failed", (), error)
+            return _Fetched("failed", reply(start_response, stored.aged().answer(asked)))
         if self._world is not None and changes(asked, held.status):
             step(self._world.invalidate(url_key(asked.url)))
         response = held.response
         if response is None:
-            return body
+            return _Fetched("failed" if held.status in ERRORS else "pass", body)
         if helps and response.status in ERRORS:
-            return reply(start_response, stored.aged().answer(asked))
+            return _Fetched("failed", reply(start_response, stored.aged().answer(asked)))
         response = response if asked.method == "HEAD" else response.tagged()
         if self._world is not None:
             step(keep(self.rule, asked, response, stored, self._world))
-        return reply(start_response, response.answer(asked), held.exc_info)
+        body = reply(start_response, response.answer(asked), held.exc_info)
+        return _Fetched(verdict_of(self.rule, asked, response), body)
 
     def _refresh(self, environ: Environ, asked: Asked, stored: Stored) -> None:
         """Fetch anew what was served stale."""
-        place, mine = str(stored.place), object()
-        if self._world is None or self._refreshing.setdefault(place, mine) is not mine:
+        place, mine, world = stored.spot, object(), self._world
+        if world is None or self._refreshing.setdefault(place, mine) is not mine:
             return
+        inner = {key: value for key, value in environ.items() if not key.startswith("HTTP_IF_")}
+        inner["REQUEST_METHOD"] = "GET"
+        bare = Asked(
+            "GET", asked.url, [pair for pair in asked.headers if not pair[0].startswith("if-")]
+        )
         try:
-            inner = {key: value for key, value in environ.items() if not key.startswith("HTTP_IF_")}
-            inner["REQUEST_METHOD"] = "GET"
-            held = _Held(_nowhere, self.rule.max_body)
-            body = held.run(self.app, inner, whole=True)
-            if held.response is None:
-                _close(body)
-                return
-            again = asked._replace(method="GET")
-            step(keep(self.rule, again, held.response.tagged(), stored, self._world))
+            _close(self._in_turn(_Exchange(inner, _nowhere), bare, stored, world))
         finally:
             self._refreshing.pop(place, None)
+
+
+class _Exchange(NamedTuple):
+    """A request, as WSGI has it."""
+
+    environ: Environ
+    start_response: StartResponse
+
+
+class _Fetched(NamedTuple):
+    """What the application has answered, what that means for others who wait, and the error that it raised."""
+
+    verdict: Verdict
+    body: Iterable[bytes]
+    error: Exception | None = None
+
+    def give(self) -> Iterable[bytes]:
+        """Return the body, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.body
 
 
 class _Held:

@@ -21,7 +21,7 @@ from backendkit.http.messages import (
     encoded,
     local_path,
 )
-from backendkit.http.security import RawPairs
+from backendkit.http.security import RawPairs, kept_private
 
 if TYPE_CHECKING:
     from backendkit.http.asgi import AsgiFrame
@@ -194,9 +194,19 @@ class Exchange:
                 break
         headers.append((key, request.id.encode()))
         headers += ours
-        if request.aftermath is not None:
-            headers += request.aftermath.added(status)
+        if request.personal or request.aftermath is not None:
+            headers += self._more(headers, status)
         return self._send({**start, "headers": headers})
+
+    def _more(self, headers: RawHeaders, status: int) -> RawPairs:
+        """Return what guards and limits add to a response that has these headers."""
+        more: RawPairs = []
+        if self._request.personal:
+            said = [v.decode("latin-1") for k, v in headers if k.lower() == b"cache-control"]
+            more += encoded(kept_private(said))
+        if self._request.aftermath is not None:
+            more += self._request.aftermath.added(status)
+        return more
 
 
 def _is_servers(receive: Receive) -> bool:

@@ -19,6 +19,7 @@ from backendkit.errors import Forbidden
 from backendkit.http.client import ClientAddress, Networks, parse
 from backendkit.http.limit_headers import Headers, HeaderStyle, headers_of, retry_after
 from backendkit.ratelimit import (
+    Concurrency,
     Decision,
     LimitDenied,
     LimiterClosed,
@@ -136,7 +137,8 @@ class LimitRule:
 
     Attributes:
         limiter: a limiter, or a function of the request that returns one (a tier; give tiers the same `name`, so that
-            they share history) or None, which exempts.
+            they share history) or None, which exempts. One of `Concurrency` limits holds a seat until the response is
+            over, its body and a socket's messages with it.
         key: whom a request counts for; None from it exempts.
         cost: units.
         methods: which methods; None: all.
@@ -148,7 +150,7 @@ class LimitRule:
         headers: `"ietf"`, `"legacy"` or `"off"`.
         failures_only: count only requests that are answered with 400 or more: the units are reserved, and given back
             on success.
-        max_wait: with `failures_only`: seconds to wait for a place where all are undecided.
+        max_wait: with `failures_only` and with `Concurrency`: seconds to wait for a place where all are undecided.
     """
 
     limiter: RateLimiter | Tier
@@ -169,6 +171,8 @@ class LimitRule:
         if self.headers not in ("ietf", "legacy", "off"):
             raise InvalidArgument("headers", "must be 'ietf', 'legacy' or 'off'", self.headers)
         checks.duration_us("max_wait", self.max_wait, least_us=0)
+        if isinstance(self.limiter, RateLimiter):
+            _check_seats(self.limiter, failures_only=self.failures_only)
         _set(self, "methods", self.methods and frozenset(m.upper() for m in self.methods))
         if not isinstance(self.allow, Networks):
             _set(self, "allow", Networks(self.allow, argument="allow"))
@@ -197,12 +201,14 @@ class Ruling(NamedTuple):
         headers: what to add to the handler's response.
         decision: the limiter's, or None where none was asked.
         seat: what waits for the response's status, or None.
+        held: whether that is held for as long as the request lasts, and given back whatever its status.
     """
 
     error: AppError | None = None
     headers: Headers = []  # noqa: RUF012 - never changed
     decision: Decision | None = None
     seat: Reservation | AsyncReservation | None = None
+    held: bool = False
 
 
 FREE = Ruling()
@@ -246,10 +252,15 @@ async def admit(rule: LimitRule, visit: Visit, world: World) -> Ruling:
     if limiter is None or key is None or id(limiter) in visit.counted:
         return FREE
     visit.counted.add(id(limiter))
-    if not rule.failures_only:
-        return _ruling(rule, limiter, await world.hit(limiter, key, rule.cost), None)
+    held = limiter.hands_out_seats
+    if held:
+        _check_seats(
+            limiter, failures_only=rule.failures_only
+        )  # one of a tier was not looked at before
+    if not rule.failures_only and not held:
+        return _ruling(rule, limiter, await world.hit(limiter, key, rule.cost))
     decision, seat = await world.reserve(limiter, key, rule.cost, rule.max_wait)
-    return _ruling(rule, limiter, decision, seat)
+    return _ruling(rule, limiter, decision)._replace(seat=seat, held=held)
 
 
 async def settle(ruling: Ruling, status: int, world: World) -> None:
@@ -257,7 +268,7 @@ async def settle(ruling: Ruling, status: int, world: World) -> None:
     seat = ruling.seat
     if seat is None:
         return
-    if status >= 400:
+    if status >= 400 and not ruling.held:
         seat.commit()
     else:
         await world.give_back(seat)
@@ -281,15 +292,18 @@ async def _listed(rule: LimitRule, visit: Visit, world: World) -> Ruling | None:
     return Ruling(error=Forbidden("on the list of the denied")) if denied else None
 
 
-def _ruling(
-    rule: LimitRule,
-    limiter: RateLimiter,
-    decision: Decision,
-    seat: Reservation | AsyncReservation | None,
-) -> Ruling:
+def _check_seats(limiter: RateLimiter, *, failures_only: bool) -> None:
+    kinds = {isinstance(limit.algorithm, Concurrency) for limit in limiter.limits}
+    if True in kinds and (failures_only or False in kinds):
+        rule = "must have no Concurrency limit beside others, nor with failures_only"
+        fix = "a seat is given back when the response is over, a unit is not: make two limiters, in two rules."
+        raise InvalidArgument("limiter", rule, limiter.name, fix)
+
+
+def _ruling(rule: LimitRule, limiter: RateLimiter, decision: Decision) -> Ruling:
     headers = headers_of(decision, rule.headers)
     if decision.allowed:
-        return Ruling(None, headers, decision, seat)
+        return Ruling(None, headers, decision)
     if rule.shadow:
         if limiter.hooks:
             name = decision.limit.name

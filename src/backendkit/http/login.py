@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,8 +27,17 @@ class SecondFactorRequired(Unauthorized):
     message = "A second factor is required"
 
 
+class Unpickled:
+    """What holds a secret on its way, and goes into no pickle: neither a queue's nor a cache's."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} does not pickle: it may hold a secret")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class Login(Unpickled):
     """What somebody sent who wants to log in.
 
     Attributes:
@@ -70,7 +79,7 @@ def awaits(authenticate: Authenticate) -> bool:
     return inspect.iscoroutinefunction(authenticate) or inspect.iscoroutinefunction(called)
 
 
-class LoginBody(BaseModel):
+class LoginBody(Unpickled, BaseModel):
     """Logs in."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
@@ -84,8 +93,12 @@ class LoginBody(BaseModel):
     )
     device: str = Field(default="", max_length=256, description="A name for the list of sessions.")
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Leave out members that are not known: they may be as secret as those that are."""
+        return [("username", self.username), ("device", self.device)]
 
-class RefreshBody(BaseModel):
+
+class RefreshBody(Unpickled, BaseModel):
     """Carries a refresh token."""
 
     model_config = ConfigDict(hide_input_in_errors=True)

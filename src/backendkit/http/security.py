@@ -8,7 +8,7 @@ a policy of their own.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -123,6 +123,19 @@ DOCUMENTATION = SecurityHeaders(
 
 NONE = SecurityHeaders(None, None, None, None, None, None, None, None, None)
 """For a route that wants nothing added."""
+
+
+def kept_private(said: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the `Cache-Control` that a response for one user lacks; caches know `Authorization`, and no cookies.
+
+    Args:
+        said: the values of its own: what says `private`, `no-store`, or openly `public`, is believed.
+    """
+    known = ",".join(said).lower()
+    if any(word in known for word in ("private", "no-store", "public")):
+        return []
+    # ASVS 5.0, 14.3.2: not kept at all, unless the application has said for how long.
+    return [("Cache-Control", "private" if known else "no-store")]
 
 
 def use_security_headers(policy: SecurityHeaders) -> None:

@@ -8,7 +8,8 @@ have to prove that our own pages sent them.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +21,14 @@ from backendkit.core.errors import InvalidArgument
 from backendkit.errors import NotFound, validation_error
 from backendkit.http.body import parse_typed
 from backendkit.http.client import ClientAddress
-from backendkit.http.login import Authenticate, Login, LoginBody, LoginRefused, RefreshBody
+from backendkit.http.login import (
+    Authenticate,
+    Login,
+    LoginBody,
+    LoginRefused,
+    RefreshBody,
+    Unpickled,
+)
 from backendkit.http.tokens import (
     CookiePolicy,
     Gate,
@@ -59,7 +67,7 @@ class SessionUnknown(NotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Unpickled):
     """What an adapter sends; `repr` shows nothing of it, for it may hold tokens."""
 
     status: int
@@ -68,7 +76,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(Unpickled):
     """A request to one of the routes: what it says of itself, its body, and the session that its path names."""
 
     visit: Incoming
@@ -140,16 +148,18 @@ class SessionFlows:
         return self._handed_out(pair, csrf_token(self.tokens.secret, pair.session_id))
 
     async def refresh(self, world: World, call: Call) -> Answer:
-        """Exchange a refresh token."""
+        """Exchange a refresh token; one that is of no use any more leaves no cookies behind."""
         token, csrf = self._presented(call)
-        known = self.tokens.peek_refresh(token)
+        with self._clearing():
+            known = self.tokens.peek_refresh(token)
         sid = known.session_id or ""
         if self.cookies is not None:
             csrf = double_submit(call.visit, sid, self.cookies, self.tokens.secret)
         context.bind(user_id=known.subject)
         client = self._client(call.visit)
         try:
-            pair = await _settled(world.face.refresh(token, client=client))
+            with self._clearing():
+                pair = await _settled(world.face.refresh(token, client=client))
         except TokenReused:
             audit("session.refresh", f"user:{known.subject}", "denied", address=client.address)
             raise
@@ -185,6 +195,16 @@ class SessionFlows:
             raise SessionUnknown
         audit("session.revoke", f"user:{user.subject}", "success")
         return self._gone(clear=call.session_id == user.session_id)
+
+    @contextmanager
+    def _clearing(self) -> Generator[None]:
+        """Have the cookies of a refused refresh token cleared: each further request would bring them in vain."""
+        try:
+            yield
+        except TokenError as error:
+            if self.cookies is not None:
+                error.cookies = tuple(self.cookies.clear())
+            raise
 
     async def _user(self, world: World, call: Call) -> Principal:
         found = self._gate.credential(call.visit)

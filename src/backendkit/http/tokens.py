@@ -8,13 +8,14 @@ browser sends it unasked. A cookie needs two proofs on unsafe methods: that our 
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, NoReturn, Protocol
 
-from backendkit.core.context import bind
+from backendkit.core.context import bind, current
 from backendkit.core.errors import InvalidArgument
 from backendkit.tokens import (
     CsrfRefused,
@@ -37,6 +38,9 @@ SOCKET = "WEBSOCKET"
 CSRF_HEADER = "X-CSRF-Token"
 
 LONGEST_CSRF = 128
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
+"""Never `null`, which any sandboxed frame sends, nor a pattern."""
 
 LARGEST_COOKIE = 4_096
 """Characters of name and value; browsers drop what is longer, and say nothing (RFC 6265bis section 5.6)."""
@@ -74,6 +78,9 @@ class Credential(NamedTuple):
     def __repr__(self) -> str:
         return f"Credential(by_cookie={self.by_cookie})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("credentials do not pickle")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CookiePolicy:
@@ -92,6 +99,9 @@ class CookiePolicy:
     insecure: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.origins, str) or not all(map(_ORIGIN.fullmatch, self.origins)):
+            rule = "must be origins as browsers send them: scheme, host, port unless it is the usual one"
+            raise InvalidArgument("origins", rule, self.origins)
         if not self.prefix.startswith("/") or ";" in self.prefix or not self.prefix.isprintable():
             raise InvalidArgument("prefix", "must be a path", self.prefix)
         if self.same_site not in ("Lax", "Strict"):
@@ -274,7 +284,8 @@ class Gate:
         tokens: verify.
         cookies: None: bearer tokens only.
 
-    The log of an admitted request, and its audit events, say `user_id`.
+    The log of an admitted request, and its audit events, say `user_id`. Where a cookie named the user, the response
+    says `Cache-Control: no-store`, or `private` beside what the view says, unless that is `public`.
     """
 
     __slots__ = ("cookies", "tokens")
@@ -312,6 +323,9 @@ class Gate:
         if self.cookies is not None:
             protect(found, visit, principal.session_id, self.cookies, self.tokens.secret)
         bind(user_id=principal.subject)
+        request = current()
+        if found.by_cookie and request is not None:
+            request.personal = True
         return principal
 
 

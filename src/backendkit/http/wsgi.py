@@ -19,6 +19,7 @@ from backendkit.http.exchange import LEFT, NoResponse
 from backendkit.http.layers import Layers
 from backendkit.http.messages import KEY
 from backendkit.http.reporting import Report, note
+from backendkit.http.security import kept_private
 
 Environ: TypeAlias = dict[str, Any]
 ExcInfo: TypeAlias = (
@@ -180,6 +181,8 @@ class _Response:
         if policy is not None:
             https = environ.get("wsgi.url_scheme") == "https"
             sent += policy.missing(present, number, https=https)
+        if self._request.personal:
+            sent += kept_private(v for k, v in sent if k.lower() == "cache-control")
         sent.append((name, self._request.id))
         if exc_info is None:
             self._write = self._start_response(status, sent)

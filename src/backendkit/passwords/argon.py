@@ -14,6 +14,7 @@ from backendkit.passwords.stored import (
     LARGEST_ITERATIONS,
     LARGEST_LANES,
     LARGEST_MEMORY_KIB,
+    OVER_THE_CAPS,
     Refused,
     Stored,
     number,
@@ -56,7 +57,7 @@ def read(text: str, policy: Profile) -> Stored:
     memory = number(scheme, found, 3, most=most_kib, least=8 * lanes)
     passes = number(scheme, found, 4, most=max(4 * policy.iterations, LARGEST_ITERATIONS))
     if memory * passes > 4 * max(policy.work, LARGEST_MEMORY_KIB * 4):
-        raise Refused(scheme, "cost")
+        raise Refused(scheme, OVER_THE_CAPS)
     profile = Profile(memory_kib=memory, iterations=passes, parallelism=lanes)
     return Stored(
         scheme,

@@ -1,13 +1,15 @@
 """Hashing and verifying passwords: `PasswordHasher`, and `hasher.aio` over the same options.
 
 A failed attempt is answered at one deadline, whether there is such a user or not and whatever format the row has:
-the time that the policy's hash or a declared legacy hash takes, whichever is longer, reached by waiting. A success is
-answered as soon as it is known, with a better hash where the stored one is weaker than the policy.
+the time that the policy's hash or a declared legacy hash takes, whichever is longer, reached by waiting. It is known
+before the first attempt is looked at, and counts from when an attempt has found room: whoever computes nothing queues
+as well. A success is answered as soon as it is known, with a better hash where the stored one is weaker than the policy.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,12 +19,13 @@ from backendkit.core import checks
 from backendkit.core.checks import Duration
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.events import Hooks
+from backendkit.core.fork import remake_after_fork
 from backendkit.passwords import events
 from backendkit.passwords.costs import representative
 from backendkit.passwords.executor import HashExecutor
 from backendkit.passwords.pepper import PepperRing
 from backendkit.passwords.profiles import SERVER, Profile
-from backendkit.passwords.stored import Refused, Scheme, Stored, read
+from backendkit.passwords.stored import OVER_THE_CAPS, Refused, Scheme, Stored, read
 from backendkit.passwords.text import candidates, normalised, too_long
 
 FAST_MARK = "$bk-fast-for-tests"
@@ -32,6 +35,8 @@ PEPPERED = "$bk1$k="
 """What hashes with a pepper begin with; its id and the plain encoded hash follow."""
 
 _FAST = Profile(memory_kib=8, iterations=1)
+_MEASURED = 3
+"""Checks of each scheme by which the deadline is measured."""
 _LATEST = 4
 """However busy the machine: no later than so many times the calibrated deadline."""
 _REMEMBERED = 32
@@ -57,11 +62,12 @@ _FAILED = Verification(ok=False)
 
 
 class Attempt(NamedTuple):
-    """What an attempt takes: the expensive part, whether a failure waits for the deadline, and its memory."""
+    """What an attempt takes: the expensive part, whether a failure waits for the deadline, its memory, its hashes."""
 
     work: Callable[[], Verification] | None
     waits: bool
     memory_kib: int
+    hashes: int = 1
 
 
 class PasswordHasher:
@@ -116,6 +122,12 @@ class PasswordHasher:
             hooks=self.hooks,
         )
         self._aio = AsyncPasswordHasher(self)
+        self.after_fork_in_child()
+        remake_after_fork(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the lock: the thread that may have held it is not here."""
+        self._measuring = threading.Lock()
 
     @classmethod
     def fast_for_tests(cls, *, clock: Clock | None = None) -> PasswordHasher:
@@ -149,31 +161,39 @@ class PasswordHasher:
             stored: the stored hash; None: there is no such user, which takes as long and always fails.
             password: the attempt. One that is too long to be anybody's fails at once.
 
-        Never raises for what the row or the attempt holds; a row that cannot be read fails, and tells an event.
+        Never raises for what the row or the attempt holds; a row that cannot be read fails, and tells an event: as
+        late as any, for it may be somebody's who has no password; at once where it asks for too much.
         """
-        begun = self.clock.mono_us()
         attempt = self.prepare(stored, password)
-        result = attempt.work() if attempt.work is not None else _FAILED
-        if attempt.waits and not result.ok:
-            self.clock.sleep(self.left_us(begun, computed=attempt.work is not None))
+        if not attempt.waits:
+            return _FAILED
+        self.failure_us()  # measured now, if it must be: later it would belong to one kind of failure
+        begun = self.clock.mono_us()
+        result = _FAILED if attempt.work is None else attempt.work()
+        if not result.ok:
+            self.clock.sleep(self.left_us(begun, attempt))
         return result
 
     def prepare(self, stored: str | None, password: str) -> Attempt:
         """Return what an attempt takes; does nothing expensive itself."""
         if too_long(password):
             return Attempt(None, waits=False, memory_kib=0)
+        # Text that is not in NFC is hashed in both forms, for whoever sends it: so that a failure takes twice as long
+        # for everybody, too.
+        hashes = len(tuple(candidates(password, own=True)))
+        nobody = Attempt(None, waits=True, memory_kib=self.profile.memory_kib, hashes=hashes)
         if stored is None:
-            return Attempt(None, waits=True, memory_kib=0)
+            return nobody
         try:
             read_hash, pepper_id = self._read(stored)
         except Refused as refused:
             self.hooks.emit(events.StoredHashRefused(refused.scheme, refused.reason))
-            return Attempt(None, waits=False, memory_kib=0)
+            return nobody._replace(waits=refused.reason != OVER_THE_CAPS)
         if read_hash.scheme not in self._legacy and not read_hash.current:
             self.hooks.emit(events.UndeclaredScheme(read_hash.scheme))
         memory = max(read_hash.memory_kib, self.profile.memory_kib)
-        return Attempt(
-            lambda: self._attempt(read_hash, pepper_id, password), waits=True, memory_kib=memory
+        return nobody._replace(
+            work=lambda: self._attempt(read_hash, pepper_id, password), memory_kib=memory
         )
 
     def needs_upgrade(self, stored: str) -> bool:
@@ -185,9 +205,11 @@ class PasswordHasher:
 
     def failure_us(self) -> int:
         """Return how long a failed attempt takes, in microseconds; the first call measures if it was not said."""
-        if self._failure_us is None:
-            self._failure_us = self._measure()
-        return min(max((self._failure_us, *self._recent)), _LATEST * self._failure_us)
+        measured = self._failure_us
+        if measured is None:
+            with self._measuring:
+                measured = self._failure_us = self._failure_us or self._measure()
+        return min(max((measured, *self._recent.copy())), _LATEST * measured)
 
     @property
     def measured(self) -> bool:
@@ -198,15 +220,16 @@ class PasswordHasher:
         """End the threads of the asynchronous face."""
         self.executor.close()
 
-    def left_us(self, begun_us: int, *, computed: bool) -> int:
-        """Return how much longer a failure has to wait that arrived at `begun_us`.
+    def left_us(self, begun_us: int, attempt: Attempt) -> int:
+        """Return how much longer a failure has to wait whose turn came at `begun_us`.
 
         Where the machine is too busy to keep the deadline, what was computed late tells those that compute nothing.
         """
         taken = self.clock.mono_us() - begun_us
-        if computed:
-            self._recent.append(taken)
-        return self.failure_us() - taken
+        hashes = max(attempt.hashes, 1)  # of text that nothing can encode none is computed
+        if attempt.work is not None:
+            self._recent.append(taken // hashes)
+        return self.failure_us() * hashes - taken
 
     def _make(self, secret: bytes) -> str:
         from backendkit.passwords import argon  # noqa: PLC0415 - argon2 loads when it is first needed
@@ -261,16 +284,13 @@ class PasswordHasher:
         longest = 0
         for stored in (self._make(b"x" * 15), *(representative(s) for s in sorted(self._legacy))):
             work = self._read(stored)[0]
-            best = None
-            for _ in range(3):
+            # The longest, not the best: cold memory and busy cores are what the first attempts meet, too.
+            for _ in range(_MEASURED):
                 begun = self.clock.mono_us()
                 work.check(b"another password")
-                taken = self.clock.mono_us() - begun
-                best = taken if best is None else min(best, taken)
-            longest = max(longest, best or 0)
-        return (
-            longest + longest // 4
-        )  # headroom, so that waiting, and not the machine's mood, decides
+                longest = max(longest, self.clock.mono_us() - begun)
+        # With headroom, so that waiting, and not the machine's mood, decides.
+        return max(longest + longest // 4, 1)
 
     def __repr__(self) -> str:
         return f"PasswordHasher({self.profile!r}, peppers={self._peppers!r})"
@@ -306,15 +326,20 @@ class AsyncPasswordHasher:
             Overloaded: 503: no room. Neither true nor false.
         """
         hasher = self._hasher
-        begun = hasher.clock.mono_us()
         attempt = hasher.prepare(stored, password)
-        result = _FAILED
-        if attempt.work is not None:
-            result = await hasher.executor.run(attempt.work, attempt.memory_kib)
-        if attempt.waits and not result.ok:
-            if not hasher.measured:
-                await hasher.executor.run(hasher.failure_us, hasher.profile.memory_kib)
-            await hasher.clock.sleep_async(hasher.left_us(begun, computed=attempt.work is not None))
+        if not attempt.waits:
+            return _FAILED
+        if not hasher.measured:
+            await hasher.executor.run(hasher.failure_us, hasher.profile.memory_kib)
+
+        def timed() -> tuple[int, Verification]:
+            begun = hasher.clock.mono_us()
+            return begun, _FAILED if attempt.work is None else attempt.work()
+
+        # Whoever computes nothing queues as well: else a full queue, or a long one, would tell who there is.
+        begun, result = await hasher.executor.run(timed, attempt.memory_kib)
+        if not result.ok:
+            await hasher.clock.sleep_async(hasher.left_us(begun, attempt))
         return result
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from backendkit.passwords.stored import (
     LARGEST_MEMORY_KIB,
     LARGEST_PBKDF2,
     LARGEST_SHA512,
+    OVER_THE_CAPS,
     Refused,
     Stored,
     number,
@@ -131,7 +132,7 @@ def _with_scrypt(found: re.Match[str], salt: bytes, digest: bytes, cost: int = 0
         or memory > LARGEST_MEMORY_KIB << 10
         or memory * lanes > LARGEST_MEMORY_KIB << 12
     ):
-        raise Refused("scrypt", "cost")
+        raise Refused("scrypt", OVER_THE_CAPS)
 
     def check(password: bytes) -> bool:
         made = hashlib.scrypt(

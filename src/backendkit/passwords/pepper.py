@@ -35,6 +35,8 @@ class PepperRing:
                 raise InvalidArgument(
                     "peppers", "must have ids of 1..16 letters, digits, - or _", name
                 )
+            if not isinstance(pepper, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a checker
+                raise InvalidArgument("peppers", "must be bytes, at least 32 bytes each", name)
             if len(pepper) < LEAST_BYTES:
                 raise InvalidArgument(
                     "peppers", f"must have at least {LEAST_BYTES} bytes each", name

@@ -33,6 +33,9 @@ LARGEST_BCRYPT = 15
 LARGEST_PBKDF2 = 5_000_000
 LARGEST_SHA512 = 1_000_000
 
+OVER_THE_CAPS = "cost"
+"""Why a hash is refused that asks for too much."""
+
 
 class Refused(ValueError):
     """A stored hash that is not worked on; `reason` is a short word."""
@@ -97,5 +100,5 @@ def number(
     """
     digits = found[group]
     if not least <= int(digits) <= most:  # few enough digits: the row is capped
-        raise Refused(scheme, "cost")
+        raise Refused(scheme, OVER_THE_CAPS)
     return int(digits)

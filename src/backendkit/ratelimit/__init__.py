@@ -21,7 +21,8 @@ any. Beside `hit` there are `peek`, `reset`, `cancel` (give back one decision's 
 | `Concurrency()` | so many at once | 17 bytes a seat |
 
 When the store fails, each limit's `on_store_failure` decides: `"open"` admits, `"closed"` refuses with 503,
-`"local"` goes on in this process with its share. No exception of the store reaches the caller of `hit`.
+`"local"` goes on in this process with its share. No exception of the store reaches the caller of `hit`, but for
+`StoreClosed`: a limiter that is used after its store was closed would else admit everybody.
 """
 
 from backendkit.core.errors import RateLimited

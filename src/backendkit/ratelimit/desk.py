@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from backendkit.core import checks
 from backendkit.core.clock import SECOND_US, Clock
-from backendkit.core.errors import InvalidArgument, StoreError
+from backendkit.core.errors import InvalidArgument, StoreClosed, StoreError
 from backendkit.core.events import Hooks
 from backendkit.core.operation import Operation, Reply
 from backendkit.ratelimit.algorithms import Concurrency
@@ -70,7 +70,11 @@ class Check:
 
 
 class Desk:
-    """See the module's text; the arguments are those of `RateLimiter`."""
+    """See the module's text; the arguments are those of `RateLimiter`.
+
+    Attributes:
+        seats: whether a limit hands out seats, which their owners give back.
+    """
 
     __slots__ = (
         "_fallback",
@@ -90,6 +94,7 @@ class Desk:
         "limits",
         "mono_us",
         "name",
+        "seats",
     )
 
     def __init__(  # noqa: PLR0913 - parts of one limiter, by keyword
@@ -116,6 +121,7 @@ class Desk:
         self.hooks = hooks
         self.hold_us = hold_us
         self.enabled = True
+        self.seats = any(isinstance(limit.algorithm, Concurrency) for limit in limits)
         self.bys = tuple(dict.fromkeys(limit.by for limit in limits))
         self._namespace = namespace
         self._lease_us = lease.ttl_us if lease else 0
@@ -170,11 +176,6 @@ class Desk:
         most = checks.whole("most", most, least=1, most=LARGEST_AMOUNT)
         return self.check(subjects, 1, most, TAKE)
 
-    @property
-    def seats(self) -> bool:
-        """Whether a limit hands out seats, which their owners give back."""
-        return any(isinstance(limit.algorithm, Concurrency) for limit in self.limits)
-
     def check(self, subjects: Subjects, least: int, most: int, mode: int) -> Check:
         """Prepare a request."""
         plan, tags = self.find(subjects)
@@ -222,7 +223,14 @@ class Desk:
         return decision
 
     def failed(self, check: Check, error: StoreError) -> Decision:
-        """Decide by failure policy."""
+        """Decide by failure policy.
+
+        Raises:
+            StoreClosed: no server has failed: whoever holds the limiter closed its store, or the kit that opened it.
+                An open policy would admit everybody from then on, and say nothing.
+        """
+        if isinstance(error, StoreClosed):
+            raise error
         if not self._lost:
             self._lost = True
             if self.hooks:
@@ -294,6 +302,8 @@ class Desk:
             limit = limits[check.keys.index(denial.keys[denial.place])]
             at = 2 + FIELDS * denial.place
             limits, numbers = (limit,), [0, 0, *numbers[at : at + FIELDS]]
+        if check.least > denial.cost:
+            numbers = _beyond(limits, numbers, check.least)
         decision = Decision(
             allowed=False,
             limits=limits,
@@ -326,6 +336,15 @@ def source_of(reply: list[int]) -> Source:
     if any(mark == BLOCKED for mark in denying):
         return "penalty"
     return "tentative" if all(mark == OWED for mark in denying) else "store"
+
+
+def _beyond(limits: tuple[Limit, ...], numbers: list[int], cost: int) -> list[int]:
+    """Return what is remembered of a smaller cost, for one that a limit may be too small for: then it never fits."""
+    numbers = list(numbers)
+    for place, limit in enumerate(limits):
+        if cost > limit.quota:
+            numbers[3 + FIELDS * place] = -1
+    return numbers
 
 
 def new_token() -> int:

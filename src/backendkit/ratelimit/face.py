@@ -32,6 +32,9 @@ Limits: TypeAlias = Limit | str | Iterable[Limit | str]
 TIMEOUT_S = 0.1
 """Seconds that a store may take to answer a limiter, where the limiter makes the store."""
 
+MOST_LOCAL = 100_000
+"""Keys that are counted locally while the store fails."""
+
 
 class RateLimiter:
     """Limits, counted together: a request is admitted by all of them, or consumes nothing on any.
@@ -85,7 +88,7 @@ class RateLimiter:
             deny_us=deny_us if size else 0,
             denials=Denials(size),
             lease=lease,
-            fallback=Fallback(nodes, lambda: _local_store(clock), name),
+            fallback=Fallback(nodes, MemoryStore(max_entries=MOST_LOCAL, clock=clock), name),
             hooks=hooks or Hooks(),
             hold_us=2
             * checks.duration_us("timeout", timeout, least_us=1_000, most_us=60 * SECOND_US),
@@ -112,6 +115,11 @@ class RateLimiter:
     def name(self) -> str:
         """The limiter's name."""
         return self._desk.name
+
+    @property
+    def hands_out_seats(self) -> bool:
+        """Whether a limit counts by `Concurrency`, whose units are to be given back when the work is done."""
+        return self._desk.seats
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -157,6 +165,10 @@ class RateLimiter:
         Returns:
             The decision; the store's failure is decided by `on_store_failure` and raises nothing.
 
+        Raises:
+            InvalidArgument: a key or a cost that cannot be counted.
+            StoreClosed: the store was closed, by itself or with its kit, which is no failure but a mistake.
+
         Cost: one round trip; none where a denial is remembered.
         """
         desk = self._desk
@@ -169,7 +181,7 @@ class RateLimiter:
         try:
             reply = self._store.run(check.operation)
         except CrossSlot:
-            return step(flows.spread(desk, self._io, check))
+            return step(flows.hit(desk, self._io, check))
         except StoreError as error:
             return desk.failed(check, error)
         return desk.settle(check, reply, sent_us)
@@ -271,7 +283,7 @@ class AsyncRateLimiter:
         try:
             reply = await self._store.run(check.operation)
         except CrossSlot:
-            return await flows.spread(desk, self._io, check)
+            return await flows.hit(desk, self._io, check)
         except StoreError as error:
             return desk.failed(check, error)
         return desk.settle(check, reply, sent_us)
@@ -333,7 +345,3 @@ def _leasable(limits: tuple[Limit, ...], lease: Lease | None) -> tuple[Limit, ..
             rule = f"must not be given where a limit counts by {type(limit.algorithm).__name__}"
             raise InvalidArgument("lease", rule, limit.name)
     return limits
-
-
-def _local_store(clock: Clock) -> Store:
-    return MemoryStore(max_entries=100_000, clock=clock)

@@ -6,7 +6,6 @@ With several limits the strictest wins: closed, then a local denial, then open.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import StoreError, StoreFull
@@ -15,9 +14,6 @@ from backendkit.ratelimit.decide import FIELDS
 from backendkit.ratelimit.decision import Decision, Receipt
 from backendkit.ratelimit.plan import Plan
 from backendkit.ratelimit.policy import Limit
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LEAST_RETRY_S = 1.0
 """What a refusal advises at least, in seconds, where nobody knows when the store will be back."""
@@ -28,17 +24,16 @@ class Fallback:
 
     Args:
         nodes: how many processes share the limits: each admits `ceil(amount / nodes)` by itself.
-        make_store: makes the store of local counts, at the first failure that needs it.
+        store: keeps what is counted locally.
         name: the limiter's.
     """
 
-    __slots__ = ("_make_store", "_name", "_nodes", "_plans", "_store")
+    __slots__ = ("_name", "_nodes", "_plans", "_store")
 
-    def __init__(self, nodes: int, make_store: Callable[[], Store], name: str) -> None:
+    def __init__(self, nodes: int, store: Store, name: str) -> None:
         self._nodes = nodes
-        self._make_store = make_store
         self._name = name
-        self._store: Store | None = None
+        self._store = store
         self._plans: dict[tuple[Limit, ...], Plan] = {}
 
     def decide(
@@ -84,15 +79,11 @@ class Fallback:
 
     def give(self, receipt: Receipt) -> bool:
         """Take back what a local decision counted; return whether any of it was still there."""
-        if self._store is None:
-            return False
         operation = self._plan(receipt.limits).give(receipt.keys, receipt.marks, receipt.units)
         given = self._store.run(operation)
         return any(given)
 
     def _run(self, plan: Plan, tags: list[bytes], request: tuple[int, int, int, int]) -> list[int]:
-        if self._store is None:
-            self._store = self._make_store()
         least, most, mode, token = request
         operation = plan.take(plan.keys(tags), least, most, mode, token=token)
         return [int(number) for number in self._store.run(operation)]

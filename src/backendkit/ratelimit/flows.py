@@ -63,13 +63,23 @@ class Undo(Protocol):
 
 async def hit(desk: Desk, io: LimiterIO, check: Check) -> Decision:
     """Ask the store; where it fails, the failure policy."""
+    try:
+        return await ask(desk, io, check)
+    except StoreError as error:
+        return desk.failed(check, error)
+
+
+async def ask(desk: Desk, io: LimiterIO, check: Check) -> Decision:
+    """Ask the store.
+
+    Raises:
+        StoreError: it has failed; who asked decides what follows.
+    """
     sent_us = desk.mono_us()
     try:
         reply = await io.run(check.operation)
     except CrossSlot:
-        return await spread(desk, io, check)
-    except StoreError as error:
-        return desk.failed(check, error)
+        return await _spread(desk, io, check)
     return desk.settle(check, reply, sent_us)
 
 
@@ -160,7 +170,7 @@ async def _at_the_head(
         await io.wait(max(wait_us, 1))
 
 
-async def spread(desk: Desk, io: LimiterIO, check: Check) -> Decision:
+async def _spread(desk: Desk, io: LimiterIO, check: Check) -> Decision:
     """Take from limits whose keys lie in several slots of a Cluster, where no script can see them all.
 
     All are asked, then tentative units are put on each in the order of their slots, which counts against everybody
@@ -170,7 +180,7 @@ async def spread(desk: Desk, io: LimiterIO, check: Check) -> Decision:
     looking = LOOK if check.mode == LOOK else NOTE
     looks = await io.run_many([part.look(looking) for part in parts])
     if (error := _first_error(looks)) is not None:
-        return desk.failed(check, error)
+        raise error
     replies = [outcome.unwrap() for outcome in looks]
     if check.mode == LOOK or not all(reply[0] for reply in replies):
         return _settled(desk, check, parts, replies)
@@ -180,9 +190,9 @@ async def spread(desk: Desk, io: LimiterIO, check: Check) -> Decision:
     for place, part in enumerate(parts):
         try:
             replies[place] = await io.run(part.take(units, HOLD, token, desk.hold_us))
-        except StoreError as failure:
+        except StoreError:
             await io.run_many([each.drop(token) for each in parts])
-            return desk.failed(check, failure)
+            raise
         if not replies[place][0]:
             await io.run_many([each.drop(token) for each in held])
             return _settled(desk, check, parts, replies)
@@ -201,7 +211,7 @@ async def _commit(
         [part.give(reply) for part, reply in zip(parts, replies, strict=True) if reply and reply[0]]
     )
     if (error := _first_error(outcomes)) is not None:
-        return desk.failed(check, error)
+        raise error
     for reply in replies:  # a hold was late: others have taken the room meanwhile
         if reply is not None and reply[0]:
             reply[0] = 0

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from threading import Lock
 
+from backendkit.core.errors import StoreError
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.outcome import Outcome, Value
+from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.ratelimit.algorithms import FixedWindow
 from backendkit.ratelimit.decide import FIELDS, TAKE
 from backendkit.ratelimit.decision import Decision
 from backendkit.ratelimit.desk import Check, Desk
-from backendkit.ratelimit.flows import LimiterIO, hit
+from backendkit.ratelimit.flows import LimiterIO, ask, hit
 
 MOST_KEPT = 10_000
 """Subjects with permits; beyond that the oldest lose theirs."""
@@ -69,26 +70,39 @@ async def hit_leased(
     desk: Desk, io: LimiterIO, leases: Leases, permits: int, check: Check
 ) -> Decision:
     """Spend a permit, and take more where there is none: one caller for all who wait meanwhile."""
-
-    async def fetch() -> Outcome[Decision]:
-        wide = Check(check.plan, check.tags, (check.least, max(permits, check.least), TAKE, 0))
-        sent_us = desk.mono_us()
-        decision = await hit(desk, io, wide)
-        if decision.allowed and decision.source == "store":
-            span_us = _span_us(desk, decision)
-            leases.put(check, decision.granted, sent_us + span_us, decision.numbers)
-        return Value(decision)
-
     if not check.least:  # it only asks
         return await hit(desk, io, check)
+
+    async def more() -> Outcome[Decision]:
+        return await _take(desk, io, leases, permits, check)
 
     while True:
         decision = leases.spend(check, desk.mono_us())
         if decision is not None:
             return decision
-        decision = (await io.share((check.keys, check.least), fetch)).unwrap()
-        if decision.source != "store" or not decision.allowed:
+        taken = await io.share((check.keys, check.least), more)
+        if isinstance(taken, Error) and isinstance(taken.error, StoreError):
+            # Each caller by itself: what is counted locally must not be shared.
+            return desk.failed(check, taken.error)
+        decision = taken.unwrap()
+        if not decision.allowed:
             return decision
+
+
+async def _take(
+    desk: Desk, io: LimiterIO, leases: Leases, permits: int, check: Check
+) -> Outcome[Decision]:
+    """Take permits, as many as there are, and keep them."""
+    wide = Check(check.plan, check.tags, (check.least, max(permits, check.least), TAKE, 0))
+    sent_us = desk.mono_us()
+    try:
+        decision = await ask(desk, io, wide)
+    except StoreError as error:
+        return Error(error)
+    if decision.allowed:
+        due_us = sent_us + _span_us(desk, decision)
+        leases.put(check, decision.granted, due_us, decision.numbers)
+    return Value(decision)
 
 
 def _span_us(desk: Desk, decision: Decision) -> int:

@@ -32,12 +32,13 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableSettings
 
 from backendkit.settings.auth import PasswordSettings, TokenSettings
+from backendkit.settings.cache import CacheSettings
 from backendkit.settings.groups import PREFIX, Fault, Group, SettingsError
 from backendkit.settings.resilience import ResilienceSettings
 
 __all__ = [
-    "PREFIX", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "ResilienceSettings", "SecretUrl",
-    "Settings", "SettingsError", "StoreSettings", "TokenSettings",
+    "PREFIX", "CacheSettings", "Fault", "HttpSettings", "PasswordSettings", "RateLimitSettings", "ResilienceSettings",
+    "SecretUrl", "Settings", "SettingsError", "StoreSettings", "TokenSettings",
 ]  # fmt: skip
 
 SECRETS_DIR = "BACKENDKIT_SECRETS_DIR"
@@ -235,6 +236,7 @@ class Settings(BaseModel):
     ratelimit: RateLimitSettings = Field(
         default_factory=RateLimitSettings, description="Rate limiting."
     )
+    cache: CacheSettings = Field(default_factory=CacheSettings, description="The cache.")
     resilience: ResilienceSettings = Field(
         default_factory=ResilienceSettings, description="Circuit breakers."
     )

@@ -28,7 +28,7 @@ from backendkit.core.flow import IO, AsyncIO, SyncIO, step
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome
-from backendkit.core.store import Store, StoreStats
+from backendkit.core.store import Reopening, Store, StoreStats
 from backendkit.stores.circuit import Circuit, FailurePolicy, StoreDown, StoreUp, probe_of
 
 R = TypeVar("R")
@@ -136,6 +136,13 @@ class Guarded:
             self._closed = True
             self.circuits.clear()
         self.store.close()
+
+    def reopen(self) -> None:
+        """Undo `close`, where the guarded store can."""
+        if isinstance(self.store, Reopening):
+            self.store.reopen()
+            with self._lock:
+                self._closed = False
 
     # What both faces use; not for users.
 

@@ -137,6 +137,11 @@ class MemoryStore:
             self._evictable.clear()
             self._entries = self._bytes = 0
 
+    def reopen(self) -> None:
+        """Undo `close`; the state stays dropped."""
+        with self._lock:
+            self._closed = False
+
     @property
     def fork_lock(self) -> threading.Lock:
         """What a fork waits for, so that the child's copy of the state is whole."""

@@ -166,6 +166,8 @@ class ApiKeys:
             InvalidToken: not a key of ours, unknown, or another secret.
             TokenExpired: its time is over.
         """
+        if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a checker
+            raise InvalidToken("type")
         found = _FORM.fullmatch(key) if len(key) <= 128 else None
         if found is None or found[1] != self._prefix or _checksum(key[:-7]) != found[4]:
             raise InvalidToken("form")
@@ -187,17 +189,24 @@ class ApiKeys:
         return await asyncio.to_thread(self.verify, key)
 
     def rotate(self, key_id: str, *, overlap: Duration = 86_400) -> tuple[str, ApiKeyRecord]:
-        """Return a new key with the same owner, scopes and name; the old one works on for the overlap.
+        """Return a new key with the same owner, scopes, name and lifetime; the old one works on for the overlap.
 
         Raises:
             InvalidToken: there is no such key.
+            TokenExpired: its time is over: it is not revived.
         """
         old = self._repository.get(key_id)
         if old is None:
             raise InvalidToken("unknown")
-        ends = self._clock.wall_us() + checks.duration_us("overlap", overlap, least_us=0)
-        ends = ends if old.expires_us is None else min(ends, old.expires_us)
-        made = self.issue(old.owner, scopes=old.scopes, name=old.name)
+        now = self._clock.wall_us()
+        ends = now + checks.duration_us("overlap", overlap, least_us=0)
+        life = None
+        if old.expires_us is not None:
+            if now >= old.expires_us:
+                raise TokenExpired("expired")
+            ends, life = min(ends, old.expires_us), old.expires_us - old.created_us
+        lifetime = None if life is None else max(life, SECOND_US) / SECOND_US
+        made = self.issue(old.owner, scopes=old.scopes, lifetime=lifetime, name=old.name)
         self._repository.update(replace(old, expires_us=ends))
         return made
 

@@ -16,6 +16,9 @@ LARGEST_DATE = 2**53
 LEEWAY_S = 30
 """How far another server's clock may be ahead in `nbf` and `iat`; `exp` has none."""
 
+DEEPEST = 64
+"""Lists and objects within each other in a claim: what walks through them calls itself, and so do its users."""
+
 ACCESS_CLAIMS = ("iss", "sub", "aud", "exp", "iat", "jti")
 """What RFC 9068 section 2.2 wants of an access token, `client_id` apart: we are both server and client."""
 
@@ -105,7 +108,11 @@ def _dates(claims: Mapping[str, Any], now_s: float) -> float:
 
 
 def frozen(claims: dict[str, Any]) -> Mapping[str, Any]:
-    """Return claims that nobody can change: lists become tuples, objects read-only. Changes `claims` itself."""
+    """Return claims that nobody can change: lists become tuples, objects read-only. Changes `claims` itself.
+
+    Raises:
+        InvalidToken: nested deeper than 64 times.
+    """
     for name, value in claims.items():
         kind = type(value)  # pyright: ignore[reportUnknownVariableType] - the type of an Any
         if kind is list:  # of texts, as a rule: a call for each would show
@@ -115,14 +122,17 @@ def frozen(claims: dict[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(claims)
 
 
-def _freeze(value: Any) -> Any:
+def _freeze(value: Any, left: int = 0) -> Any:
+    if not isinstance(value, (list, dict)):
+        return value
+    left = (left or DEEPEST) - 1
+    if not left:
+        raise InvalidToken("nesting")
     if isinstance(value, list):
         items: list[Any] = value  # pyright: ignore[reportUnknownVariableType] - narrowed from Any
-        return tuple(map(_freeze, items))
-    if isinstance(value, dict):
-        members: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType] - narrowed from Any
-        return MappingProxyType({name: _freeze(member) for name, member in members.items()})
-    return value
+        return tuple(_freeze(item, left) for item in items)
+    members: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType] - narrowed from Any
+    return MappingProxyType({name: _freeze(member, left) for name, member in members.items()})
 
 
 def thawed(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, cast
@@ -281,7 +282,12 @@ def _prepare_hmac(
 
 
 def _looks_like_key(secret: bytes) -> bool:
-    """Tell whether a secret is a public thing in disguise: PEM, OpenSSH, DER, certificate, JWK (CVE-2022-29217)."""
+    """Tell whether a secret is a public thing in disguise: PEM, OpenSSH, DER, bare base64, certificate, JWK (CVE-2022-29217)."""
+    bare = _attempt(lambda: b64decode(b"".join(secret.split()), validate=True))
+    return any(map(_is_key, filter(None, (secret, bare))))
+
+
+def _is_key(secret: bytes) -> bool:
     if _attempt(lambda: jwt.get_algorithm_by_name("HS256").prepare_key(secret)) is None:
         return True
     return _attempt(lambda: serialization.load_der_private_key(secret, None)) is not None

@@ -102,6 +102,8 @@ def _check(name: str, secret: bytes) -> None:
         0 < len(name) <= 16 and name.isascii() and name.replace("-", "").replace("_", "").isalnum()
     ):
         raise KeyRefused("a secret's id must be 1..16 letters, digits, - or _")
+    if not isinstance(secret, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a checker
+        raise KeyRefused(f"secret {name!r} must be bytes; decode the text that it is stored as")
     if len(secret) < LEAST_BYTES or len(set(secret)) < LEAST_DISTINCT_BYTES:
         raise KeyRefused(f"secret {name!r} must be at least {LEAST_BYTES} random bytes")
 

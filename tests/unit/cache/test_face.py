@@ -14,6 +14,7 @@ from backendkit.cache.codecs import JsonCodec
 from backendkit.cache.errors import LoadTimeout, NestedLoad
 from backendkit.cache.events import FenceRefused, LoadFailed, StaleServed
 from backendkit.cache.face import Cache
+from backendkit.cache.l1 import L1
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, loading
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.core.clock import SECOND_US, ManualClock
@@ -604,3 +605,41 @@ def test_a_decorated_coroutine_function(clock: ManualClock) -> None:
         @cache.cached("g")
         def numbers() -> Iterator[int]:
             yield 1
+
+
+def test_the_first_tier_that_is_passed_is_the_one_that_is_used() -> None:
+    """Though it is empty, and therefore falsy."""
+    cache = Cache(MemoryStore(), l1=L1(max_items=2))
+    for key in "abc":
+        cache.get_or_load(key, lambda: 1)
+    assert cache.stats().entries == 2
+
+
+def test_hits_are_counted_on_every_way() -> None:
+    """Reads, loads and decorated functions, of both colours."""
+    cache = Cache(MemoryStore())
+
+    @cache.cached("f:{x}")
+    def plain(x: int) -> int:
+        return x
+
+    @cache.cached("g:{x}")
+    async def awaited(x: int) -> int:
+        return x
+
+    async def one() -> int:
+        return 1
+
+    async def scenario() -> None:
+        for _ in range(2):
+            await cache.aio.get_or_load("b", one)
+            await awaited(1)
+        assert await cache.aio.get("b") == 1
+
+    for _ in range(2):
+        cache.get_or_load("a", lambda: 1)
+        plain(1)
+    assert cache.get("a") == 1
+    asyncio.run(scenario())
+    stats = cache.stats()
+    assert (stats.l1_hits, stats.loads) == (6, 4)

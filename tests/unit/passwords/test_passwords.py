@@ -187,8 +187,11 @@ def test_a_bcrypt_row_is_checked_with_the_72_bytes_its_maker_used() -> None:
     ],
 )  # fmt: skip
 def test_stored_parameters_are_capped_before_any_work(stored: str) -> None:
-    """A row of 4 GiB keeps other libraries busy for 49 s; here it takes less than a millisecond, and tells why."""
-    own = PasswordHasher(failure_time=10)
+    """A row of 4 GiB keeps other libraries busy for 49 s; here it takes less than a millisecond, and tells why.
+
+    What asks for too much is answered at once; what cannot be read, as an account without a password, as late as any.
+    """
+    own = PasswordHasher(failure_time=10, clock=ManualClock())
     told: list[Any] = []
     own.hooks.add(told.append)
     best = 1.0
@@ -198,6 +201,7 @@ def test_stored_parameters_are_capped_before_any_work(stored: str) -> None:
         best = min(best, time.perf_counter() - begun)
     assert best < 0.001
     assert isinstance(told[0], events.StoredHashRefused)
+    assert own.clock.mono_us() == (0 if told[0].reason == "cost" else 5 * 10_000_000)
     assert own.needs_upgrade(stored)
 
 
@@ -359,6 +363,120 @@ def test_a_machine_too_busy_for_the_deadline_is_so_for_all() -> None:
         begun = clock.mono_us()
         assert not own.verify(None, "wrong").ok
         assert clock.mono_us() - begun == expected
+
+
+def test_the_first_failures_of_a_cold_hasher_take_one_time() -> None:
+    """Unknown, wrong, without a password: the deadline is known before the first attempt begins, and is above its cost."""
+    stored = hasher().hash(CANARY)
+    for row in (None, stored, "!", ""):
+        for asynchronous in (False, True):
+            clock = ManualClock()
+            own = Measured(SMALL, clock=clock)
+            own.took_us = 20_000
+            if asynchronous:
+                assert not asyncio.run(own.aio.verify(row, "wrong")).ok
+            else:
+                assert not own.verify(row, "wrong").ok
+            assert clock.mono_us() == Measured.cost_us + 25_000
+            own.close()
+
+
+class Measured(Working):
+    """Says how long measuring takes, and what it finds: the longest of the runs, a quarter added."""
+
+    cost_us = 60_000
+
+    def _measure(self) -> int:
+        self.clock.sleep(self.cost_us)
+        return 25_000
+
+
+def test_measuring_keeps_the_longest_run() -> None:
+    """The first one is cold, and so are the first attempts."""
+
+    class Uneven(ManualClock):
+        """Each reading comes later by the next of these."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._steps = iter((0, 22_000, 0, 11_000, 0, 11_000))
+
+        def mono_us(self) -> int:
+            """Return the time, later than before."""
+            self.advance(next(self._steps, 0))
+            return super().mono_us()
+
+    assert PasswordHasher(SMALL, clock=Uneven()).failure_us() == 27_500
+
+
+def test_the_deadline_is_measured_once_however_many_begin_at_once() -> None:
+    """The others wait for the one who measures."""
+    measured: list[int] = []
+    started = threading.Event()
+
+    class Counted(PasswordHasher):
+        """Counts."""
+
+        def _measure(self) -> int:
+            measured.append(1)
+            started.wait(30)  # until all the others are on their way
+            return 1
+
+    own = Counted(SMALL)
+    threads = [threading.Thread(target=own.verify, args=(None, "x")) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    started.set()
+    for thread in threads:
+        thread.join()
+    assert measured == [1]
+
+
+def test_text_in_two_forms_takes_twice_as_long_for_everybody() -> None:
+    """It costs two hashes where there is a row: so nobody may tell by it whether there is one."""
+    clock = ManualClock()
+    own = Working(SMALL, failure_time=0.1, clock=clock)
+    stored = own.hash(CANARY)
+    own.took_us = 150_000
+    for row in (stored, None):
+        begun = clock.mono_us()
+        assert not own.verify(row, "e\u0301").ok
+        assert clock.mono_us() - begun == 200_000
+    begun = clock.mono_us()
+    assert not own.verify(None, "\ud800").ok
+    assert clock.mono_us() - begun == 100_000
+
+
+def test_who_computes_nothing_queues_as_well() -> None:
+    """A full queue turns away unknown names, too: else it would tell who there is."""
+    own = hasher(workers=1, max_pending=0)
+    begun, go = threading.Event(), threading.Event()
+
+    async def crowded() -> None:
+        def work() -> None:
+            begun.set()
+            go.wait(30)
+
+        busy = asyncio.create_task(own.executor.run(work, 1))
+        await asyncio.to_thread(begun.wait, 30)
+        try:
+            for row in (None, own_row, "!"):
+                with pytest.raises(Overloaded):
+                    await own.aio.verify(row, "wrong")
+        finally:
+            go.set()
+        await busy
+
+    own_row = own.hash(CANARY)
+    asyncio.run(crowded())
+    own.close()
+
+
+def test_secrets_that_are_text_are_refused_when_a_ring_is_built() -> None:
+    """Not at the first login."""
+    with pytest.raises(InvalidArgument, match="32 bytes") as refused:
+        PepperRing({"a": CANARY * 4})  # type: ignore[dict-item]
+    assert CANARY not in str(refused.value)
 
 
 def test_on_this_machine_failures_are_within_five_percent() -> None:

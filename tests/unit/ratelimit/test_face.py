@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from backendkit.ratelimit import (
     SubjectBlocked,
 )
 from backendkit.stores import MemoryStore
+from tests.ground.loops import in_threads
 
 US = 1_000_000
 
@@ -229,6 +231,20 @@ def test_memory_of_denials_is_bounded(store: CountingStore, clock: ManualClock) 
     assert len(limiter.shared[0].denials.by_key) == 10
     assert limiter.hit("k99").source == "remembered"
     assert limiter.hit("k0").source == "store"
+
+
+@colours
+def test_a_cost_beyond_the_limit_is_told_so_from_memory_as_well(
+    store: CountingStore, colour: Any
+) -> None:
+    """What this process remembers of a smaller cost is no promise to a larger one."""
+    limiter = colour(RateLimiter(store, Limit("x", "5/minute")))
+    limiter.hit("a", cost=5)
+    assert limiter.hit("a").retry_after == 60
+    before = store.count
+    denied = limiter.hit("a", cost=6)
+    assert (denied.source, denied.retry_after, store.count) == ("remembered", None, before)
+    assert limiter.hit("a").retry_after == 60
 
 
 @colours
@@ -503,6 +519,31 @@ def test_a_lease_is_not_taken_by_who_only_asks(store: CountingStore) -> None:
     assert limiter.hit("a", cost=0).remaining == 10
 
 
+@colours
+@pytest.mark.parametrize("policy", ["open", "local"])
+def test_permits_are_not_taken_where_the_store_fails(
+    store: CountingStore, colour: Any, policy: Any
+) -> None:
+    """A request is granted what it asked for, and takes no more of the local share."""
+    limit = Limit("x", 3, per=60, on_store_failure=policy)
+    limiter = colour(RateLimiter(store, limit, lease=Lease(permits=10)))
+    store.down = True
+    assert [limiter.hit("a").granted for _ in range(3)] == [1, 1, 1]
+    assert limiter.hit("a").allowed is (policy == "open")
+
+
+def test_threads_that_see_the_first_failure_share_one_local_count(store: CountingStore) -> None:
+    """None of them counts apart."""
+    store.down = True
+    for n in range(20):
+        limiter = RateLimiter(store, Limit(f"x{n}", 5, per=60, on_store_failure="local"))
+        assert sum(in_threads(8, partial(_admits, limiter))) == 5
+
+
+def _admits(limiter: RateLimiter, _thread: int) -> bool:
+    return limiter.hit("a").allowed
+
+
 class Slow(MemoryStore):
     """Answers at the third turn of the loop."""
 
@@ -527,6 +568,25 @@ class SlowFace:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return self.sync.run(operation)
+
+
+def test_who_waits_for_permits_together_counts_alone_where_the_store_fails(
+    clock: ManualClock,
+) -> None:
+    """One failure for all of them is not one admission for all of them."""
+
+    class Failing(Slow):
+        def run(self, operation: Operation[Any]) -> Any:
+            raise OutcomeUnknown("the cable is out")
+
+    limit = Limit("x", 3, per=60, on_store_failure="local")
+    limiter = RateLimiter(Failing(clock), limit, lease=Lease(permits=2))
+
+    async def play() -> list[bool]:
+        decisions = await asyncio.gather(*[limiter.aio.hit("a") for _ in range(10)])
+        return [decision.allowed for decision in decisions]
+
+    assert sum(asyncio.run(play())) == 3
 
 
 def test_giving_back_is_carried_through_a_cancelled_scope(clock: ManualClock) -> None:

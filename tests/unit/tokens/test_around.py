@@ -16,6 +16,7 @@ from backendkit.stores import MemoryStore
 from backendkit.tokens.api_keys import ApiKeys, MemoryApiKeys
 from backendkit.tokens.errors import (
     AccessDenied,
+    AlreadyEnrolled,
     InsufficientScope,
     InvalidToken,
     NotAuthenticated,
@@ -238,6 +239,25 @@ def test_recovery_codes_are_strong_enough_for_a_plain_hash() -> None:
     assert all(len(code.replace("-", "")) * math.log2(31) >= 112 for code in shown.recovery_codes)
 
 
+def test_a_rotated_api_key_lives_as_long_as_the_old_one_was_to() -> None:
+    """A key of a month does not become one for ever, and one that is over is not revived."""
+    clock = ManualClock()
+    keys = ApiKeys(MemoryApiKeys(), prefix="acme", clock=clock)
+    _, record = keys.issue("user-1", lifetime=100)
+    clock.advance(60 * SECOND_US)
+    new, made = keys.rotate(record.id, overlap=10)
+    assert made.expires_us == clock.wall_us() + 100 * SECOND_US
+    clock.advance(100 * SECOND_US)
+    with pytest.raises(TokenExpired):
+        keys.verify(new)
+    for one in (record.id, made.id):
+        with pytest.raises(TokenExpired):
+            keys.rotate(one)
+    for other in (None, b"x", 5):
+        with pytest.raises(InvalidToken):
+            keys.verify(other)  # type: ignore[arg-type]
+
+
 def test_api_keys_end_rotate_and_are_revoked() -> None:
     """A rotation overlaps; last use is noted to the minute; a forged checksum still meets the secret."""
     clock, records = ManualClock(), MemoryApiKeys()
@@ -316,6 +336,18 @@ class Two:
         assert stored is not None
         seed = bytes(b ^ 0x55 for b in stored.seed)
         return totp(seed, self.clock.wall_us() // SECOND_US + 30 * steps)
+
+
+def test_a_confirmed_factor_is_not_replaced_in_passing() -> None:
+    """Until the new one is confirmed the account would have its password alone."""
+    two = Two()
+    two.shown = two.factor.enrol("user-1")  # the first was never confirmed
+    assert two.factor.verify("user-1", two.code())
+    with pytest.raises(AlreadyEnrolled):
+        two.factor.enrol("user-1")
+    assert two.factor.is_enrolled("user-1")
+    two.factor.enrol("user-1", replace=True)
+    assert not two.factor.is_enrolled("user-1")
 
 
 def test_a_code_is_accepted_once() -> None:

@@ -13,6 +13,7 @@ from backendkit.tokens import jws
 from backendkit.tokens.encoding import load_object
 from backendkit.tokens.errors import InvalidToken, TokenExpired
 from backendkit.tokens.keys import Key
+from backendkit.tokens.principal import Principal
 from backendkit.tokens.recent import Recent
 from backendkit.tokens.ring import KeyRing
 from backendkit.tokens.verifier import Verifier
@@ -96,6 +97,24 @@ def test_json_that_tricks_parsers_is_refused_by_our_error(payload: str) -> None:
         verifier().verify(jws.sign(payload.encode() or b" ", RING.keys[0], typ="at+jwt"))
     with pytest.raises(InvalidToken):
         verifier().verify(jws.sign(json.dumps(CLAIMS).encode("utf-16"), RING.keys[0], typ="at+jwt"))
+
+
+@pytest.mark.parametrize("escape", ["x", "\\u0041"])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a":', "}")])
+def test_deep_claims_of_an_otherwise_good_token_are_refused(
+    opens: str, closes: str, escape: str
+) -> None:
+    """At any depth by our error, and what passes can be walked through."""
+
+    def nested(depth: int) -> str:
+        claims = json.dumps(CLAIMS)[:-1]
+        deep = f'{claims},"deep":{opens * depth}"{escape}"{closes * depth}}}'
+        return jws.sign(deep.encode(), RING.keys[0], typ="at+jwt")
+
+    assert "deep" in Principal(verifier().verify(nested(63))).as_dict()
+    for depth in (66, 200, 400, 600, 800, 900):
+        with pytest.raises(InvalidToken):
+            verifier().verify(nested(depth))
 
 
 @pytest.mark.parametrize(

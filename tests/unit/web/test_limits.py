@@ -9,11 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask, Response
 
 from backendkit.core.clock import ManualClock
+from backendkit.core.errors import InvalidArgument
 from backendkit.errors import Errors
-from backendkit.http import AsgiLimits, LimitRule, by_address, by_header
-from backendkit.ratelimit import Limit, RateLimiter, SlidingBuckets
+from backendkit.flask.limits import limited as flask_limited
+from backendkit.http import AsgiLimits, LimitRule, WsgiLimits, by_address, by_header
+from backendkit.http.limit_asgi import WORLD
+from backendkit.http.limits import admit, settle
+from backendkit.http.visits import AsgiVisit
+from backendkit.ratelimit import Concurrency, Limit, RateLimiter, SlidingBuckets
 from backendkit.stores import MemoryStore
 from tests.unit.web import limited
 from tests.unit.web.drivers import Answer, Asgi, Driver, Wsgi
@@ -189,6 +195,105 @@ def test_only_failures_count(way: str) -> None:
     assert [app.get("/plain").status for _ in range(5)] == [200] * 5
     assert [app.get("/wrong").status for _ in range(3)] == [401, 401, 429]
     assert app.get("/plain").status == 429
+
+
+@ways
+def test_a_seat_is_held_until_the_response_is_over(way: str) -> None:
+    """By a stream until its last chunk; and given back after errors as well."""
+    seats = limiter(Limit("jobs", 1, per=60, algorithm=Concurrency()))
+    seen: list[int] = []
+
+    def key(_visit: Any) -> str:
+        seen.append(seats.peek("who").remaining)
+        return "who"
+
+    app = driven(way, LimitRule(limiter=seats, key=key))
+    paths = ["/plain", "/wrong", "/stream", "/plain"]
+    answers = [app.get(path) for path in paths]
+    assert [answer.status for answer in answers] == [200, 401, 200, 200]
+    assert seen == [1] * 4
+    policy = '"jobs";q=1;qu="concurrent-requests";w=60'
+    assert {answer.one("ratelimit-policy") for answer in answers} == {policy}
+    taken = seats.hit("who")
+    assert app.get("/plain").status == 429
+    seats.cancel(taken)
+    assert app.get("/plain").status == 200
+
+
+def test_a_seat_is_held_meanwhile() -> None:
+    """While a response is on its way, by chunk or by message, its seat is taken; in every kind of middleware."""
+    seats = limiter(Limit("jobs", 1, per=60, algorithm=Concurrency()))
+    rule = LimitRule(limiter=seats, key=lambda _: "who")
+    left: list[int] = []
+
+    def wsgi(_environ: Any, start: Any) -> Any:
+        start("200 OK", [])
+        for _ in range(2):
+            left.append(seats.peek("who").remaining)
+            yield b"chunk"
+
+    async def asgi(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for more in (True, False):
+            left.append(seats.peek("who").remaining)
+            await send({"type": "http.response.body", "body": b"chunk", "more_body": more})
+
+    flask = Flask("seats")
+    flask.add_url_rule(
+        "/", view_func=flask_limited(rule)(lambda: Response(wsgi({}, lambda *_: None)))
+    )
+    for answer in (
+        Wsgi(WsgiLimits(wsgi, rule)).get("/"),
+        Asgi(AsgiLimits(asgi, rule)).get("/"),
+        Wsgi(flask).get("/"),
+    ):
+        assert (answer.status, answer.body) == (200, b"chunkchunk")
+        assert seats.peek("who").remaining == 1
+    assert left == [0] * 6
+
+
+def test_seats_are_given_back_and_units_are_not() -> None:
+    """So they stand in rules of their own."""
+    seats = Limit("jobs", 1, per=60, algorithm=Concurrency())
+    for wrong in (
+        {"limiter": limiter(seats, "1/minute")},
+        {"limiter": limiter(seats), "failures_only": True},
+    ):
+        with pytest.raises(InvalidArgument):
+            LimitRule(**wrong)
+    mixed = limiter(seats, "1/minute")
+    with pytest.raises(InvalidArgument):
+        asyncio.run(admit(LimitRule(limiter=lambda _: mixed), AsgiVisit(SCOPE), WORLD))
+    assert mixed.peek("127.0.0.1").remaining == 1
+
+
+def test_a_limiter_counts_a_request_once() -> None:
+    """However many rules ask it, in whatever layer."""
+    shared = limiter("9/minute")
+    rules = [LimitRule(limiter=shared, key=lambda _: "who") for _ in range(3)]
+    visit = AsgiVisit(dict(SCOPE))
+
+    async def play() -> list[bool]:
+        return [(await admit(rule, visit, WORLD)).decision is not None for rule in rules]
+
+    assert asyncio.run(play()) == [True, False, False]
+    assert shared.peek("who").remaining == 8
+
+
+@pytest.mark.parametrize(("status", "left"), [(200, 1), (399, 1), (400, 0), (500, 0)])
+def test_a_failure_begins_at_400(status: int, left: int) -> None:
+    """Redirects and whatever is not modified are successes."""
+    shared = limiter("1/minute")
+    rule = LimitRule(limiter=shared, key=lambda _: "who", failures_only=True)
+
+    async def play() -> None:
+        await settle(await admit(rule, AsgiVisit(dict(SCOPE)), WORLD), status, WORLD)
+
+    asyncio.run(play())
+    assert shared.peek("who").remaining == left
+
+
+SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("127.0.0.1", 1)}
 
 
 @ways

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -289,9 +291,13 @@ def test_stale_if_error(served: Served) -> None:
     served.wait(39)
     served.site.error = RuntimeError("down")
     assert served.ask().body == b"hello"
+    assert served.ask().body == b"hello"
+    assert served.calls == 2  # whoever comes at the same moment does not ask what has just failed
+    served.wait(0.03)
     served.site.error, served.site.status = None, 503
     assert served.ask().header("age") == "39"
     assert served.calls == 3
+    served.wait(0.03)
     served.site.status = 400
     assert served.ask().status == 400
     served.wait(2)
@@ -694,3 +700,203 @@ def test_a_rule_is_checked() -> None:
     for argument in ("ttl", "longest", "max_body"):
         with pytest.raises(InvalidArgument, match=argument):
             CacheRule(**{argument: -1})  # type: ignore[arg-type]  # refused on purpose
+
+
+HERD = 12
+
+
+def herd(served: Served, ask: Callable[[], Answer]) -> list[Answer]:
+    """Ask many times at once; the application answers only once all have come."""
+    if served.colour == "asgi":
+        return asyncio.run(_herd_of_tasks(served))
+    with ThreadPoolExecutor(HERD) as threads:
+        return list(threads.map(lambda _: ask(), range(HERD)))
+
+
+async def _herd_of_tasks(served: Served) -> list[Answer]:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(HERD):  # so that all the others have come
+            await asyncio.sleep(0)
+        await served.site.asgi(scope, receive, send)
+
+    client = AsgiClient(AsgiCache(slow, served.rule))
+    return list(await asyncio.gather(*(client.get("/a") for _ in range(HERD))))
+
+
+def test_a_herd_asks_the_application_once(served: Served) -> None:
+    """All get the bytes that one of them brought, under one tag."""
+    gate = threading.Barrier(HERD)
+
+    def ask() -> Answer:
+        gate.wait(10)
+        return served.ask()
+
+    answers = herd(served, ask)
+    assert {(answer.status, answer.body, answer.header("etag")) for answer in answers} == {
+        (200, b"hello", etag_of(b"hello"))
+    }
+    assert served.calls == 1
+
+
+@pytest.mark.parametrize(
+    "header", [("Cache-Control", "private"), ("Set-Cookie", "a=b"), ("Vary", "*")]
+)
+def test_what_may_not_be_shared_holds_nobody_up(served: Served, header: tuple[str, str]) -> None:
+    """Once that is known all ask at the same time, and nobody gets another's."""
+    served.site.headers = [header]
+    assert served.ask().status == 200
+    served.wait(9)
+    together = threading.Barrier(2)
+    served.site.during = lambda: together.wait(10) and None
+    if served.colour == "wsgi":
+        with ThreadPoolExecutor(2) as threads:
+            answers = list(threads.map(lambda _: served.ask(), range(2)))
+        assert [answer.status for answer in answers] == [200, 200]
+        assert served.calls == 3
+    else:
+        with ThreadPoolExecutor(2) as threads:
+            assert [each.status for each in threads.map(lambda _: served.ask(), range(2))] == [
+                200,
+                200,
+            ]
+
+
+def test_an_error_is_the_error_of_whom_it_met(served: Served) -> None:
+    """It is not remembered: the next one asks again, and its answer is stored."""
+    served.site.error = RuntimeError("down")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="down"):
+            served.ask()
+    served.site.error, served.site.status = None, 503
+    assert served.ask().status == 503
+    served.site.status = 200
+    served.wait(1)
+    assert [served.ask().status, served.ask().status, served.calls] == [200, 200, 4]
+
+
+def test_variants_wait_for_their_own(served: Served) -> None:
+    """Who waited for another variant takes the turn of its own."""
+    served.site.echo = "accept-language"
+    served.site.headers.append(("Vary", "Accept-Language"))
+    with ThreadPoolExecutor(HERD) as threads:
+        asked = [("de", "en", "fr")[place % 3] for place in range(HERD)]
+        got = threads.map(lambda language: served.ask(accept_language=language).body, asked)
+        assert [body.decode() for body in got] == asked
+    assert served.calls <= 5 if served.colour == "wsgi" else served.calls >= 3
+
+
+def test_who_wants_it_fresh_waits_for_nobody(served: Served) -> None:
+    """A request that refuses what is stored asks the application, herd or not."""
+    served.ask()
+    assert served.ask(cache_control="no-cache").header("age") is None
+    assert served.calls == 2
+
+
+def test_a_cancelled_request_leaves_the_turn_to_another() -> None:
+    """The one that asked the application is gone; those who waited for it take over."""
+    served = Served("asgi")
+
+    async def scenario() -> list[Answer]:
+        begun = asyncio.Event()
+        stuck = [True]
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            begun.set()
+            if stuck.pop() if stuck else False:
+                await asyncio.Event().wait()
+            await served.site.asgi(scope, receive, send)
+
+        client = AsgiClient(AsgiCache(app, served.rule))
+        first = asyncio.ensure_future(client.get("/a"))
+        await begun.wait()
+        others = [asyncio.ensure_future(client.get("/a")) for _ in range(3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        return list(await asyncio.gather(*others))
+
+    answers = asyncio.run(scenario())
+    assert [answer.status for answer in answers] == [200] * 3
+    assert 1 <= served.calls <= 3
+
+
+def test_a_stream_holds_nobody_up() -> None:
+    """That it will not be stored is known with its first bytes, not with its last."""
+    served = Served("asgi")
+
+    async def scenario() -> int:
+        both, arrived = asyncio.Event(), [0]
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            arrived[0] += 1
+            if arrived[0] == 2:
+                both.set()
+            await asyncio.wait_for(both.wait(), 10)
+            await send({"type": "http.response.body", "body": b"b"})
+
+        client = AsgiClient(AsgiCache(app, served.rule))
+        answers = await asyncio.gather(client.get("/a"), client.get("/a"))
+        assert [answer.body for answer in answers] == [b"ab", b"ab"]
+        return arrived[0]
+
+    assert asyncio.run(scenario()) == 2
+
+
+def test_a_store_that_raises_leaves_everybody_alone(served: Served) -> None:
+    """Nobody waits, and the application answers."""
+    real = served.cache
+
+    class Strict:
+        """Gives tokens; fails with anything else."""
+
+        aio: Any
+
+        def __init__(self, cache: Any, fail: Any) -> None:
+            self.cache, self.get, self.set, self.invalidate = cache, cache.get, cache.set, fail
+            self.fail = fail
+
+        def get_or_load(self, key: str, loader: Any, **options: Any) -> Any:
+            ours = key.endswith(":turn")
+            return self.fail() if ours else self.cache.get_or_load(key, loader, **options)
+
+    def fail() -> None:
+        raise StoreUnavailable("down")
+
+    async def fail_async() -> None:
+        raise StoreUnavailable("down")
+
+    store = Strict(real, fail)
+    store.aio = Strict(real.aio, fail_async)
+    served.use(store=store)
+    assert [served.ask().status, served.ask().status, served.calls] == [200, 200, 1]
+
+
+def test_a_turn_begins_with_another_look(served: Served) -> None:
+    """Who looked before the page was there, and asks for its turn after it was stored, calls nobody."""
+    served.ask()
+    served.wait(1)
+    first = [True]
+
+    class Late:
+        """Has nothing at the first look."""
+
+        aio: Any = None
+
+        def __init__(self, cache: Any) -> None:
+            self.cache, self.set, self.get_or_load = cache, cache.set, cache.get_or_load
+
+        def get(self, key: str, default: None = None) -> Any:
+            return None if first and first.pop() else self.cache.get(key)
+
+    class LateAio(Late):
+        """The same, awaited."""
+
+        async def get(self, key: str, default: None = None) -> Any:
+            return None if first and first.pop() else await self.cache.get(key)
+
+    late = Late(served.cache)
+    late.aio = LateAio(served.cache.aio)
+    served.use(store=late)
+    assert served.ask().header("age") == "1"
+    assert (served.calls, first) == (1, [])

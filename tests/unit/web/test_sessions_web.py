@@ -296,6 +296,23 @@ def test_a_life_of_a_session_in_cookies(jar: Scene) -> None:
     assert code(jar.client.post("/auth/refresh", headers=OWN)) == (401, "NOT_AUTHENTICATED")
 
 
+def test_a_refresh_token_that_is_over_leaves_no_cookies_behind(jar: Scene) -> None:
+    """Reused, revoked or junk: cleared with the refusal; a store that is down and a forged page clear nothing."""
+    jar.login()
+    jar.store.inject(UNAVAILABLE)
+    assert jar.client.post("/auth/refresh", headers=jar.csrf()).status_code == 503
+    assert code(jar.client.post("/auth/refresh", headers=OWN)) == (403, "CSRF_REFUSED")
+    assert len(jar.client.cookies.jar) == 3
+    jar.tokens.revoke_all("user-ada")
+    got = jar.client.post("/auth/refresh", headers=jar.csrf())
+    assert code(got) == (401, "SESSION_ENDED")
+    assert sorted(got.headers.get_list("set-cookie")) == sorted(COOKIES.clear())
+    assert list(jar.client.cookies.jar) == []
+    junk = {**OWN, "Cookie": f"{COOKIES.refresh}=junk"}
+    got = jar.client.post("/auth/refresh", headers=junk)
+    assert len(got.headers.get_list("set-cookie")) == 3
+
+
 def test_other_sites_neither_log_in_nor_refresh_nor_log_out(jar: Scene) -> None:
     """Origin and Fetch Metadata on all; the signed token, of this very session, where cookies speak."""
     for other in (
@@ -335,7 +352,9 @@ def test_planted_cookies_win_nothing(jar: Scene) -> None:
     ]
     for line in tossed:
         headers = {**OWN, "Cookie": line, "X-CSRF-Token": csrf or ""}
-        assert code(jar.client.post("/auth/refresh", headers=headers)) == (401, "INVALID_TOKEN")
+        got = jar.client.post("/auth/refresh", headers=headers)
+        assert code(got) == (401, "INVALID_TOKEN")
+        assert "set-cookie" not in got.headers  # ours would go, and the planted one stay
     fixed = {**OWN, "Cookie": f"{COOKIES.refresh}={evil.refresh_token}; {COOKIES.csrf}={csrf}", "X-CSRF-Token": csrf or ""}  # fmt: skip
     assert code(jar.client.post("/auth/refresh", headers=fixed)) == (403, "CSRF_REFUSED")
     got = jar.client.post("/auth/login", json=LOGIN, headers={**OWN, "Cookie": tossed[0]})

@@ -39,6 +39,7 @@ class Scene:
             clock=clock, policy=TokenPolicy(check="session"),
         )  # fmt: skip
         self.ended: list[BaseException] = []
+        self.watchers: list[asyncio.Task[Any]] = []
         app = FastAPI()
         install(app, Kit(clock=clock))
         guard = SocketGuard(self.tokens, *rules, cookies=COOKIES, first_message=first)
@@ -58,6 +59,16 @@ class Scene:
             except RuntimeError as error:
                 self.ended.append(error)
                 raise
+
+        @app.websocket("/leaver")
+        async def leaver(websocket: WebSocket, _: Annotated[Principal, Depends(guard)]) -> None:
+            assert isinstance(clock, Held)
+            before = asyncio.all_tasks()
+            await websocket.close()
+            clock.go.set()
+            await clock.woke.wait()
+            await asyncio.wait([task for task in before if "_close_in_time" in repr(task)])
+            self.watchers = [task for task in before if "_close_in_time" in repr(task)]
 
         @app.websocket("/faulty")
         async def faulty(_: Annotated[Principal, Depends(guard)]) -> None:
@@ -185,6 +196,39 @@ def test_a_socket_ends_with_its_token(caplog: pytest.LogCaptureFixture) -> None:
         assert "unhandled" not in caplog.text
 
     Scene(ManualClock()).play(part)
+
+
+class Held(ManualClock):
+    """A clock on which whoever sleeps goes on when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.woke = asyncio.Event()
+
+    async def sleep_async(self, us: int) -> None:
+        """Wait to be told."""
+        await self.go.wait()
+        self.woke.set()
+
+
+def test_a_socket_that_has_closed_by_itself_is_not_closed_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its token expires while its handler tidies up: nobody's mistake, and the client heard the handler's word."""
+    clock = Held()
+
+    async def part(scene: Scene) -> None:
+        headers = {"Authorization": f"Bearer {scene.tokens.issue('ada').access_token}"}
+        async with scene.client.websocket("/leaver", headers=headers) as socket:
+            with pytest.raises(SocketClosed) as closed:
+                await drain(socket)
+            assert closed.value.code == 1000
+            await clock.woke.wait()
+        assert [watcher.exception() for watcher in scene.watchers] == [None]
+
+    Scene(clock).play(part)
+    assert "unhandled" not in caplog.text
 
 
 def test_a_mistake_of_a_handler_stays_one(caplog: pytest.LogCaptureFixture) -> None:

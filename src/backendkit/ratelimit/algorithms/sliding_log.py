@@ -112,7 +112,7 @@ local function log_give(s, receipt, units)
     local middle = (low + high - (low + high) % 2) / 2
     if at(middle) < receipt then low = middle + 1 else high = middle end
   end
-  if low + units > s.used or at(low) ~= receipt or at(low + units - 1) ~= receipt then return false end
+  if low + units > s.used or at(low + units - 1) ~= receipt then return false end
   s.body = table.concat({string.sub(live, 1, 7 * low), string.sub(live, 1 + 7 * (low + units))})
   s.used = s.used - units
   return true

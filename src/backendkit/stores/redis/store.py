@@ -204,6 +204,13 @@ class RedisStore:
                 leases.close()
         self._aio.close_lanes()
 
+    def reopen(self) -> None:
+        """Undo `close`; connections are made anew."""
+        with self._lock:
+            if self._shared.closed:
+                self._leases = {}
+                self._shared.closed = False
+
     def exchange(
         self,
         address: Address,

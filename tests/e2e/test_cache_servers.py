@@ -1,0 +1,135 @@
+"""The response cache behind real servers, several processes on one Redis: one call for a herd, nothing of one user for another."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.ground.single import Single
+from tests.ground.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+HERD = 24
+UVICORN = ("uvicorn", "tests.e2e.served_cache:fastapi_app", "--host", "127.0.0.1", "--port", "{port}")  # fmt: skip
+GUNICORN = ("gunicorn", "tests.e2e.served_cache:flask_app", "--workers", "2", "--threads", "16", "--bind", "127.0.0.1:{port}")  # fmt: skip
+FLEETS = {
+    "uvicorn-memory": ((UVICORN,), False),
+    "uvicorn-redis": ((UVICORN, UVICORN), True),
+    "gunicorn-redis": ((GUNICORN,), True),
+    "both-redis": ((UVICORN, GUNICORN), True),
+}
+
+
+class Fleet:
+    """Servers that share a store, or one that has none to share."""
+
+    def __init__(self, ports: list[int], calls: Path) -> None:
+        self.ports = ports
+        self._calls = calls
+
+    def ask(self, path: str, turn: int = 0, **headers: str) -> tuple[int, object, dict[str, str]]:
+        """Ask one of the servers, under one host name for all."""
+        connection = HTTPConnection("127.0.0.1", self.ports[turn % len(self.ports)], timeout=20)
+        try:
+            connection.request("GET", path, headers={"Host": "fleet", **headers})
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, json.loads(response.read() or b"null"), found
+        finally:
+            connection.close()
+
+    def herd(self, path: str) -> list[tuple[int, object, dict[str, str]]]:
+        """Ask all of them, many times at once."""
+        with ThreadPoolExecutor(HERD) as threads:
+            return list(threads.map(lambda turn: self.ask(path, turn), range(HERD)))
+
+    def calls(self, path: str) -> int:
+        """Return how often the application was called for a path."""
+        return self._calls.read_text().splitlines().count(path)
+
+
+@pytest.fixture(scope="module", params=FLEETS)
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """Some servers, ready for requests."""
+    plans, shared = FLEETS[request.param]
+    room = tmp_path_factory.mktemp("fleet")
+    calls = room / "calls"
+    calls.touch()
+    env = {**os.environ, "CALLS": str(calls), "PYTHONPATH": str(ROOT)}
+    env["BACKENDKIT_CACHE__NAMESPACE"] = room.name
+    if shared:
+        single: Single = request.getfixturevalue("redis_single")
+        env |= {"BACKENDKIT_STORE__URL": single.url, "BACKENDKIT_STORE__TIMEOUT": "2"}
+    with ExitStack() as stack:
+        ports = _free_ports(len(plans))
+        for plan, port in zip(plans, ports, strict=True):
+            command = [sys.executable, "-m", *(part.format(port=port) for part in plan)]
+            log = stack.enter_context((room / f"{port}.log").open("wb"))
+            process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
+            stack.callback(_end, process)
+        made = Fleet(ports, calls)
+        for turn in range(len(ports)):
+            eventually(partial(made.ask, "/private", turn), "a server answers")
+        yield made
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(20)
+
+
+def test_a_herd_calls_the_application_once(fleet: Fleet) -> None:
+    """In all processes together; everybody gets the same bytes under the same tag, and a 304 for it."""
+    answers = fleet.herd("/page/a")
+    assert {status for status, _, _ in answers} == {200}
+    assert {json.dumps(body) for _, body, _ in answers} == {'{"name": "a"}'}
+    assert len({headers["content-type"] for _, _, headers in answers}) == 1
+    assert fleet.calls("/page/a") == 1
+    tag = answers[0][2]["etag"]
+    for turn in range(4):
+        assert fleet.ask("/page/a", turn, **{"If-None-Match": tag})[0] == 304
+    assert fleet.calls("/page/a") == 1
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Cookie"])
+def test_nothing_of_one_user_reaches_another(fleet: Fleet, header: str) -> None:
+    """At the same time, in all processes, though the application says that everybody may have it."""
+
+    def ask(turn: int) -> tuple[object, str]:
+        name = f"user-{turn % 5}"
+        return fleet.ask("/mine", turn, **{header: name})[1], name
+
+    before = fleet.calls("/mine")
+    with ThreadPoolExecutor(10) as threads:
+        for body, name in threads.map(ask, range(10)):
+            assert body == {"who": name}
+    assert fleet.calls("/mine") == before + 10
+
+
+def test_what_may_not_be_stored_holds_nobody_up_for_long(fleet: Fleet) -> None:
+    """Each has its own answer: the application is called for all of them."""
+    before = fleet.calls("/private")
+    answers = fleet.herd("/private")
+    assert {status for status, _, _ in answers} == {200}
+    assert fleet.calls("/private") == before + HERD
