@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from backendkit.core.clock import Clock, SystemClock
 from backendkit.core.events import Hooks
 from backendkit.core.health import Health, ping
-from backendkit.core.metrics import Family, Metrics, of_store
+from backendkit.core.metrics import Family, Metrics, of_stores
 from backendkit.core.store import Reopening
 from backendkit.errors import Errors
 from backendkit.logging.access import AccessLog
@@ -69,7 +69,8 @@ class Kit:
         self.errors = errors or Errors(
             format=http.error_format, docs_url=http.docs_url, clock=self.clock
         )
-        pages = frozenset(path for path in (http.live_path, http.ready_path) if path)
+        probed = (http.live_path, http.ready_path, http.metrics_path)
+        pages = frozenset(path for path in probed if path)
         self.access = AccessLog(AccessPolicy(sample=http.access_sample, exclude=pages))
         self.health = Health(clock=self.clock, timeout=http.check_timeout)
         self._given = store
@@ -353,8 +354,10 @@ class Kit:
         return self.settings.store.url.get_secret_value().startswith("memory:")
 
     def _families(self) -> list[Family]:
-        store, breakers = self._given or self._opened, self._breakers
-        found = [] if store is None else of_store(store)
+        with self._lock:
+            opened, breakers = [self._given or self._opened, *self._quick.values()], self._breakers
+        stores = [store for store in opened if store is not None]
+        found = of_stores(stores) if stores else []
         if breakers is not None:
             from backendkit.resilience.counts import families  # noqa: PLC0415 - as above
 

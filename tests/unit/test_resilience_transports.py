@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -15,9 +17,17 @@ import requests
 from backendkit.core import context
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import DeadlineExceeded, InvalidArgument
-from backendkit.resilience import BreakerPolicy, CircuitOpen, CircuitRegistry
+from backendkit.resilience import (
+    BreakerPolicy,
+    CircuitOpen,
+    CircuitRegistry,
+    Pipeline,
+    Retry,
+    httpx_transports,
+    requests_adapter,
+)
 from backendkit.resilience.httpx_transports import ResilientAsyncTransport, ResilientTransport
-from backendkit.resilience.requests_adapter import ResilientAdapter
+from backendkit.resilience.requests_adapter import ResilientAdapter, host_of
 from backendkit.resilience.upstream import Upstream
 
 
@@ -220,3 +230,206 @@ def test_the_usual_policies_need_nothing(host: Host) -> None:
         assert session.get(host.url, timeout=30).status_code == 200
     with pytest.raises(InvalidArgument, match="header"):
         Upstream(header="a b")
+
+
+def test_hosts_that_went_leave_nothing(client: Client) -> None:
+    """A crawler's policies go with its breakers, of which there is a bounded number."""
+    upstream = Upstream("up", breakers=CircuitRegistry(max_size=4))
+    gone = [
+        weakref.ref(upstream.policy(f"{number}.example", FAULTS_OF[client.kind], twice=True))
+        for number in range(50)
+    ]
+    gc.collect()
+    assert sum(policy() is not None for policy in gone) <= 4
+
+
+def test_one_upstream_serves_both_libraries(host: Host) -> None:
+    """Whichever comes first: each has exceptions of its own, and both have one breaker and one budget."""
+    clock = ManualClock()
+    upstream = Upstream("up", breakers=CircuitRegistry(clock=clock), clock=clock)
+    for kind in ("httpx", "requests", "httpx-async"):
+        host.statuses = [0, 0]
+        assert Client(kind, upstream).send("GET", host.url) == (200, b"ok")
+    assert len(host.seen) == 9
+    assert len(upstream.breakers) == 1
+    budgets = {
+        id(layer.budget)
+        for faults in FAULTS_OF.values()
+        for twice in (False, True)
+        for layer in cast("Pipeline", upstream.policy(host.url[7:-1], faults, twice=twice)).layers
+        if isinstance(layer, Retry)
+    }
+    assert len(budgets) == 1
+
+
+class Opened(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that knows whether it was closed."""
+
+    closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"no"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"no"
+
+    def close(self) -> None:
+        """Take note."""
+        self.closed = True
+
+    async def aclose(self) -> None:
+        """Take note."""
+        self.closed = True
+
+
+@pytest.mark.parametrize("kind", ["httpx", "httpx-async"])
+def test_a_response_that_nobody_gets_is_closed(kind: str) -> None:
+    """The circuit opens between two attempts: the first one's connection goes back."""
+    clock, bodies = ManualClock(), list[Opened]()
+    upstream = Upstream("up", breakers=CircuitRegistry(OPENS_AT_ONCE, clock=clock), clock=clock)
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        bodies.append(Opened())
+        return httpx.Response(503, stream=bodies[-1])
+
+    inner = httpx.MockTransport(answer)
+    request = httpx.Request("GET", "http://up.example/")
+
+    def ask() -> None:
+        if kind == "httpx":
+            ResilientTransport(upstream, transport=inner).handle_request(request)
+            return
+        transport = ResilientAsyncTransport(upstream, transport=inner)
+        asyncio.run(transport.handle_async_request(request))
+
+    with pytest.raises(CircuitOpen):
+        ask()
+    assert [body.closed for body in bodies] == [True]
+
+
+def test_a_response_of_requests_that_nobody_gets_is_closed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with httpx, where the body is streamed."""
+    clock, closed = ManualClock(), list[int]()
+    upstream = Upstream("up", breakers=CircuitRegistry(OPENS_AT_ONCE, clock=clock), clock=clock)
+    close = requests.Response.close
+
+    def noted(response: requests.Response) -> None:
+        closed.append(response.status_code)
+        close(response)
+
+    monkeypatch.setattr(requests.Response, "close", noted)
+    host.statuses = [503, 200]
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", ResilientAdapter(upstream))
+        with pytest.raises(CircuitOpen):
+            session.get(host.url, stream=True, timeout=30)
+    assert closed == [503]
+
+
+def test_a_cancelled_pause_closes_what_came_before() -> None:
+    """The client went away between two attempts."""
+    body, asked = Opened(), asyncio.Event()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        return httpx.Response(503, headers={"Retry-After": "50"}, stream=body)
+
+    async def run() -> None:
+        transport = ResilientAsyncTransport(transport=httpx.MockTransport(answer))
+        request = httpx.Request("GET", "http://up.example/")
+        task = asyncio.create_task(transport.handle_async_request(request))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert body.closed
+
+
+def test_a_request_is_the_callers(client: Client, host: Host) -> None:
+    """Sent again without a deadline, it has none: neither its timeouts nor its headers were changed for good."""
+    if client.kind == "requests":
+        prepared = requests.Request("GET", host.url).prepare()
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("http://", ResilientAdapter(client.upstream))
+            with context.until(client.upstream.clock.mono_us() + 2_500_000):
+                session.send(prepared, timeout=30)
+            session.send(prepared, timeout=30)
+    else:
+        request = httpx.Request("GET", host.url, extensions={"timeout": {"read": 30.0}})
+        with context.until(client.upstream.clock.mono_us() + 2_500_000):
+            sent(client, request)
+        assert request.extensions == {"timeout": {"read": 30.0}}
+        sent(client, request)
+    assert [left for _, _, left in host.seen] == ["2.500000", None]
+
+
+def sent(client: Client, request: httpx.Request) -> None:
+    """Send a request through a client of its kind."""
+
+    async def later() -> None:
+        async with httpx.AsyncClient(transport=ResilientAsyncTransport(client.upstream)) as own:
+            await own.send(request)
+
+    if client.kind == "httpx":
+        with httpx.Client(transport=ResilientTransport(client.upstream)) as own:
+            own.send(request)
+    else:
+        asyncio.run(later())
+
+
+def test_the_usual_port_is_no_other_host() -> None:
+    """Requests leaves it in the address; with a name and password before it, which are nobody's business."""
+    assert host_of("https://u:p@API.example:443/x") == "api.example"
+    assert host_of("http://api.example:80/x") == "api.example"
+    assert host_of("http://api.example:443/x") == "api.example:443"
+    assert host_of("http://[::1]:80/x") == "[::1]"
+
+
+def test_a_body_that_cannot_be_read_is_no_fault_of_the_host(client: Client, host: Host) -> None:
+    """What the caller's own stream raises passes as it is; the host's circuit stays as it was."""
+
+    def broken() -> Iterator[bytes]:
+        yield b"a"
+        raise ValueError("the upload broke off")
+
+    async def broken_async() -> AsyncIterator[bytes]:
+        for piece in broken():
+            yield piece
+
+    content = broken_async() if client.kind == "httpx-async" else broken()
+    with pytest.raises(ValueError, match="broke off"):
+        client.send("PUT", host.url, content=content)
+    (breaker,) = client.upstream.breakers
+    assert (breaker.totals.failed, breaker.totals.ignored) == (0, 1)
+
+
+def test_a_fault_of_the_transport_is_the_hosts() -> None:
+    """Whatever it raises, where the body was at hand."""
+    upstream = Upstream()
+
+    def broken(_: httpx.Request) -> httpx.Response:
+        raise RuntimeError("no idea")
+
+    with (
+        httpx.Client(
+            transport=ResilientTransport(upstream, transport=httpx.MockTransport(broken))
+        ) as client,
+        pytest.raises(RuntimeError),
+    ):
+        client.put("http://up.example/", content=b"a")
+    (breaker,) = upstream.breakers
+    assert breaker.totals.failed == 1
+
+
+OPENS_AT_ONCE = BreakerPolicy(window=1, minimum_calls=1, jitter=0)
+FAULTS_OF = {
+    "httpx": httpx_transports.FAULTS,
+    "httpx-async": httpx_transports.FAULTS,
+    "requests": requests_adapter.FAULTS,
+}

@@ -75,15 +75,15 @@ class Metrics:
         return [counted, *(family for source in self._sources for family in source())]
 
 
-def of_store(store: Store) -> list[Family]:
-    """Return the numbers of a store."""
-    stats = store.stats()
+def of_stores(stores: Iterable[Store]) -> list[Family]:
+    """Return the numbers of the stores that an application has opened, each added up."""
+    stats = [store.stats() for store in stores]
     return [
         Family(
             f"backendkit_store_{name}",
             "gauge" if name in _LEVELS else "counter",
             text,
-            [Sample({}, getattr(stats, name))],
+            [Sample({}, sum(getattr(one, name) for one in stats))],
         )
         for name, text in _STORE.items()
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, current_app
 from pydantic import BaseModel
 
 from backendkit.flask.reading import body
@@ -30,14 +30,15 @@ def breakers_blueprint(
 
     Args:
         registry: whose circuits, like `kit.breakers`.
-        guard: called before each view; raises unless whoever asks is an operator.
+        guard: called before each view, as a function of `before_request`; raises, or returns an answer, unless whoever asks is an
+            operator. Only None lets pass.
         prefix: where the views are.
     """
     blueprint = Blueprint("backendkit_circuits", __name__, url_prefix=prefix)
 
     @blueprint.before_request
-    def guarded() -> None:
-        guard()
+    def guarded() -> Any:
+        return current_app.ensure_sync(guard)()
 
     @blueprint.get("")
     def list_circuits() -> dict[str, Any]:

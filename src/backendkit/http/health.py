@@ -5,6 +5,7 @@ Plain JSON and no envelope: probes look at the status, people at the rest. What 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii as quoted
 
@@ -22,7 +23,7 @@ class HealthPages:
         health: the application's checks.
         live: path of the one that says that the process lives; None: there is none.
         ready: path of the one that says whether requests should come here; None: there is none.
-        beside: other pages that are answered before the application is asked, by path.
+        beside: other pages that are answered before the application is asked, by path; from a thread.
     """
 
     __slots__ = ("_beside", "_live", "_ready", "health", "paths")
@@ -47,20 +48,19 @@ class HealthPages:
 
     def answer(self, path: str) -> Rendered:
         """Return a page; blocks while checks run."""
-        known = self._at_hand(path)
-        return known or told(self.health.readiness())
+        if path == self._live:
+            return _alive()
+        beside = self._beside.get(path)
+        return told(self.health.readiness()) if beside is None else beside()
 
     async def answer_async(self, path: str) -> Rendered:
         """Return a page; suspends while checks run."""
-        known = self._at_hand(path)
-        return known or told(await self.health.aio.readiness())
-
-    def _at_hand(self, path: str) -> Rendered | None:
-        """Return a page for which nothing has to be checked."""
         if path == self._live:
-            return _page(200, '{"status":"ok"}')
+            return _alive()
         beside = self._beside.get(path)
-        return None if beside is None else beside()
+        if beside is not None:
+            return await asyncio.to_thread(beside)  # it may be long
+        return told(await self.health.aio.readiness())
 
 
 def told(readiness: Readiness) -> Rendered:
@@ -71,6 +71,10 @@ def told(readiness: Readiness) -> Rendered:
     ]
     body = f'{{"status":"{readiness.state}","checks":{{{",".join(lines)}}}}}'
     return _page(200 if readiness.state == "ready" else 503, body)
+
+
+def _alive() -> Rendered:
+    return _page(200, '{"status":"ok"}')
 
 
 def _page(status: int, text: str) -> Rendered:

@@ -18,9 +18,11 @@ from backendkit.errors import Rendered
 try:
     from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-    from prometheus_client.exposition import CONTENT_TYPE_LATEST
 except ModuleNotFoundError as error:
     raise MissingExtra("the page /metrics", "prometheus-client", "prometheus") from error
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The format that every scraper reads; the client library itself sends a later one only to those who ask for it."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 """What is told of methods; clients may send any word, and each would be a series."""
@@ -70,7 +72,7 @@ class MetricsPage:
         """Return the page."""
         body = generate_latest(self._registry)
         headers = (
-            ("Content-Type", CONTENT_TYPE_LATEST),
+            ("Content-Type", CONTENT_TYPE),
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
         )

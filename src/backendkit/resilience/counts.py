@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from backendkit.core.metrics import Family, Sample
+from backendkit.resilience.decide.circuit import MODES
 from backendkit.resilience.face import CircuitBreaker
+from backendkit.resilience.registry import CircuitRegistry, added
 
 SHUT = frozenset({"open", "forced-open"})
 """The modes in which calls are rejected."""
 
 
-def families(breakers: Iterable[CircuitBreaker]) -> list[Family]:
-    """Return the numbers of breakers: their mode, and outcomes so far, of this process."""
+def families(registry: CircuitRegistry) -> list[Family]:
+    """Return the numbers of breakers, by name: how many are in each mode, and outcomes so far, of this process.
+
+    Hosts are counted together: whoever meets hosts without end would make series without end.
+    """
     modes: list[Sample] = []
     calls: list[Sample] = []
-    for breaker in breakers:
-        modes.append(Sample({"circuit": breaker.name, "state": breaker.current_state}, 1))
-        for outcome, count in breaker.totals._asdict().items():
-            calls.append(Sample({"circuit": breaker.name, "outcome": outcome}, count))
+    for name, (breakers, gone) in registry.by_name().items():
+        found = Counter(breaker.current_state for breaker in breakers)
+        modes += [Sample({"circuit": name, "state": mode}, found[mode]) for mode in MODES]
+        totals = reduce(added, (breaker.totals for breaker in breakers), gone)
+        calls += [
+            Sample({"circuit": name, "outcome": outcome}, count)
+            for outcome, count in totals._asdict().items()
+        ]
     return [
-        Family("backendkit_circuit_state", "gauge", "1 for the mode that a circuit is in.", modes),
+        Family("backendkit_circuit_state", "gauge", "Circuits of a name in a mode.", modes),
         Family(
             "backendkit_circuit_calls",
             "counter",
-            "Calls of a circuit in this process; slow ones also succeeded or failed.",
+            "Calls of a name's circuits in this process; slow ones also succeeded or failed.",
             calls,
         ),
     ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from backendkit.core.errors import MissingExtra
 from backendkit.resilience.layers import Policy
-from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream
+from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream, blamed
 
 try:
     import httpx
@@ -48,8 +48,9 @@ class ResilientTransport(httpx.BaseTransport):
         def send() -> httpx.Response:
             if (before := attempts.take()) is not None:
                 before.close()
-            _hurry(upstream, request)
-            response = attempts.last = self._transport.handle_request(request)
+            hurried = _hurried(upstream, request)
+            with blamed(FAULTS, replayable=_is_replayable(request)):
+                response = attempts.last = self._transport.handle_request(hurried)
             checked: httpx.Response = upstream.checked(response)
             return checked
 
@@ -58,6 +59,10 @@ class ResilientTransport(httpx.BaseTransport):
         except FailedResponse as failed:
             response: httpx.Response = failed.response
             return response
+        except BaseException:
+            if (unwanted := attempts.take()) is not None:
+                unwanted.close()
+            raise
 
     def close(self) -> None:
         """Close the transport within."""
@@ -83,8 +88,9 @@ class ResilientAsyncTransport(httpx.AsyncBaseTransport):
         async def send() -> httpx.Response:
             if (before := attempts.take()) is not None:
                 await before.aclose()
-            _hurry(upstream, request)
-            response = attempts.last = await self._transport.handle_async_request(request)
+            hurried = _hurried(upstream, request)
+            with blamed(FAULTS, replayable=_is_replayable(request)):
+                response = attempts.last = await self._transport.handle_async_request(hurried)
             checked: httpx.Response = upstream.checked(response)
             return checked
 
@@ -93,6 +99,10 @@ class ResilientAsyncTransport(httpx.AsyncBaseTransport):
         except FailedResponse as failed:
             response: httpx.Response = failed.response
             return response
+        except BaseException:
+            if (unwanted := attempts.take()) is not None:
+                await unwanted.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Close the transport within."""
@@ -100,20 +110,28 @@ class ResilientAsyncTransport(httpx.AsyncBaseTransport):
 
 
 def _policy(upstream: Upstream, request: httpx.Request) -> Policy:
-    # A body that is read while it is sent is gone after the first attempt.
-    again = isinstance(request.stream, httpx.ByteStream)
-    twice = again and upstream.may_repeat(request.method, request.headers)
+    twice = _is_replayable(request) and upstream.may_repeat(request.method, request.headers)
     host = request.url.netloc.decode("ascii").lower()
     return upstream.policy(host, FAULTS, twice=twice)
 
 
-def _hurry(upstream: Upstream, request: httpx.Request) -> None:
-    """Let no wait of this attempt last longer than the deadline."""
+def _is_replayable(request: httpx.Request) -> bool:
+    """Tell whether the body is at hand: one that is read while it is sent is gone after the first attempt."""
+    return isinstance(request.stream, httpx.ByteStream)
+
+
+def _hurried(upstream: Upstream, request: httpx.Request) -> httpx.Request:
+    """Return a request none of whose waits lasts longer than the deadline; the caller's own may be sent again without one."""
     left = upstream.remaining()
-    upstream.tell(request.headers, left)
-    if left is not None:
-        timeouts = dict(request.extensions.get("timeout", {}))
-        for phase in ("connect", "read", "write", "pool"):
-            own = timeouts.get(phase)
-            timeouts[phase] = left if own is None else min(own, left)
-        request.extensions = {**request.extensions, "timeout": timeouts}
+    if left is None:
+        return request
+    timeouts = dict(request.extensions.get("timeout", {}))
+    for phase in ("connect", "read", "write", "pool"):
+        own = timeouts.get(phase)
+        timeouts[phase] = left if own is None else min(own, left)
+    extensions = {**request.extensions, "timeout": timeouts}
+    hurried = httpx.Request(
+        request.method, request.url, headers=request.headers, stream=request.stream, extensions=extensions
+    )  # fmt: skip
+    upstream.tell(hurried.headers, left)
+    return hurried

@@ -22,6 +22,7 @@ from backendkit.resilience.arguments import BreakerArguments
 from backendkit.resilience.asking import guarded
 from backendkit.resilience.decide.circuit import Mode
 from backendkit.resilience.face import CircuitBreaker
+from backendkit.resilience.machine import Totals
 from backendkit.resilience.policy import BreakerOptions, BreakerPolicy
 
 MAX_SIZE = 10_000
@@ -109,6 +110,7 @@ class CircuitRegistry:
         self._kept: OrderedDict[tuple[str, str | None], CircuitBreaker] = OrderedDict()
         self._others: dict[str, CircuitBreaker] = {}
         self._groups: dict[str, Group] = {}
+        self._gone: dict[str, Totals] = {}
         self._lock = threading.Lock()
         remake_after_fork(self)
 
@@ -157,6 +159,17 @@ class CircuitRegistry:
         """Return how many there are."""
         return len(self._kept) + len(self._others)
 
+    def by_name(self) -> dict[str, tuple[list[CircuitBreaker], Totals]]:
+        """Return, by name, the breakers that there are now, and the outcomes of those that went."""
+        with self._lock:
+            found: dict[str, tuple[list[CircuitBreaker], Totals]] = {}
+            for name, gone in self._gone.items():
+                found[name] = ([], gone)
+            members = [(name, breaker) for (name, _), breaker in self._kept.items()]
+            for name, breaker in (*members, *self._others.items()):
+                found.setdefault(name, ([], _NONE))[0].append(breaker)
+            return found
+
     def find(self, full_name: str) -> CircuitBreaker | None:
         """Return the breaker that has this name, like `payments` or `payments/api.example.com`; None: there is none."""
         return next((breaker for breaker in self if breaker.name == full_name), None)
@@ -192,6 +205,7 @@ class CircuitRegistry:
             if breaker.idle:
                 del self._kept[name, host]
                 breaker.leave_group()
+                self._gone[name] = added(self._gone.get(name, _NONE), breaker.totals)
                 return True
             self._kept.move_to_end((name, host))
         return False
@@ -208,4 +222,10 @@ def _shown(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in readable) + "#" + digest
 
 
+def added(one: Totals, other: Totals) -> Totals:
+    """Return the outcomes of two."""
+    return Totals(*map(sum, zip(one, other, strict=True)))
+
+
+_NONE = Totals(0, 0, 0, 0, 0)
 _OPEN = {"open", "half-open", "forced-open"}

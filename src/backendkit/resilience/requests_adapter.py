@@ -13,7 +13,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from backendkit.core.errors import MissingExtra
-from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream
+from backendkit.resilience.upstream import Attempts, FailedResponse, Faults, Upstream, blamed
 
 try:
     import requests
@@ -63,20 +63,42 @@ class ResilientAdapter(HTTPAdapter):
             if (before := attempts.take()) is not None:
                 before.close()
             left = upstream.remaining()
-            upstream.tell(request.headers, left)
-            response = attempts.last = once(
-                request, stream=stream, timeout=_sooner(timeout, left), verify=verify, cert=cert,
-                proxies=proxies,
-            )  # fmt: skip
+            with blamed(FAULTS, replayable=again):
+                response = attempts.last = once(
+                    _told(upstream, request, left), stream=stream, timeout=_sooner(timeout, left),
+                    verify=verify, cert=cert, proxies=proxies,
+                )  # fmt: skip
+            response.request = request
             return upstream.checked(response)
 
         again = request.body is None or isinstance(request.body, str | bytes)
         twice = again and upstream.may_repeat(request.method or "", request.headers)
-        host = urlsplit(request.url or "").netloc.rpartition("@")[2].lower()
+        policy = upstream.policy(host_of(request.url or ""), FAULTS, twice=twice)
         try:
-            return upstream.policy(host, FAULTS, twice=twice).call(attempt)
+            return policy.call(attempt)
         except FailedResponse as failed:
             return failed.response
+        except BaseException:
+            if (unwanted := attempts.take()) is not None:
+                unwanted.close()
+            raise
+
+
+def host_of(url: str) -> str:
+    """Return the host that a URL names, with its port, unless that is the usual one."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].lower()
+    usual = {"http": ":80", "https": ":443"}.get(parts.scheme)
+    return host if usual is None else host.removesuffix(usual)
+
+
+def _told(upstream: Upstream, request: Any, left: float | None) -> Any:
+    """Return a request that tells what is left; the caller's own may be sent again without a deadline."""
+    if left is None:
+        return request
+    told = request.copy()
+    upstream.tell(told.headers, left)
+    return told
 
 
 def _sooner(timeout: Any, left: float | None) -> Any:

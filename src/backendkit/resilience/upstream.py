@@ -8,7 +8,8 @@ section 9.2.2) or the request carries an `Idempotency-Key`, and its body can be 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Generator, Iterable, MutableMapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -94,7 +95,6 @@ class Upstream:
         self._attempts = attempts
         self._repeats = frozenset(method.upper() for method in repeats)
         self._header = header
-        self._made: WeakKeyDictionary[CircuitBreaker, dict[bool, Policy]] = WeakKeyDictionary()
 
     def policy(self, host: str, faults: Faults, *, twice: bool) -> Policy:
         """Return what a request goes through.
@@ -105,10 +105,12 @@ class Upstream:
             twice: whether the request may be sent again after the host may have seen it.
         """
         breaker = self.breakers.get(self._name, host)
-        made = self._made.get(breaker)
-        if made is None:
-            made = self._made[breaker] = self._make(breaker, faults)
-        return made[twice]
+        made = self._made(breaker)
+        policy = made.get((faults, twice))
+        if policy is None:
+            _look(breaker, faults)
+            policy = made.setdefault((faults, twice), self._pipeline(breaker, faults, twice))
+        return policy
 
     def may_repeat(self, method: str, headers: Any) -> bool:
         """Tell whether a request may be sent again, as far as its method and headers say."""
@@ -143,15 +145,15 @@ class Upstream:
             raise FailedResponse(response, self.clock.wall_us())
         return response
 
-    def _make(self, breaker: CircuitBreaker, faults: Faults) -> dict[bool, Policy]:
-        _look(breaker, faults)
-        budget = Budget(clock=self.clock)
-        return {twice: self._pipeline(breaker, budget, faults, twice) for twice in (False, True)}
+    def _made(self, breaker: CircuitBreaker) -> _Made:
+        """Return what was made for a breaker, which keeps it: policies hold their breaker, and should go with it."""
+        kept = vars(breaker).setdefault(_KEPT, WeakKeyDictionary[Upstream, _Made]())
+        made: _Made | None = kept.get(self)
+        return kept.setdefault(self, _Made(Budget(clock=self.clock))) if made is None else made
 
     def _pipeline(
         self,
         breaker: CircuitBreaker,
-        budget: Budget,
         faults: Faults,
         twice: bool,  # noqa: FBT001 - private
     ) -> Policy:
@@ -159,11 +161,26 @@ class Upstream:
             on=(_repeated(faults, twice=twice),),
             attempts=self._attempts,
             backoff=full_jitter(0.1, cap=2),
-            budget=budget,
+            budget=self._made(breaker).budget,
             name=self._name,
             clock=self.clock,
         )
         return Pipeline(retry, breaker)
+
+
+class _Made(dict[tuple[Faults, bool], Policy]):
+    """The policies of one host, for each client library, and for requests that may be repeated or not.
+
+    Args:
+        budget: of the repetitions of all of them.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self.budget = budget
+
+
+_KEPT = "__backendkit_upstreams__"
 
 
 def _repeated(faults: Faults, *, twice: bool) -> Callable[[Exception], bool]:
@@ -179,7 +196,7 @@ def _repeated(faults: Faults, *, twice: bool) -> Callable[[Exception], bool]:
 
 def _look(breaker: CircuitBreaker, faults: Faults) -> None:
     """Have a breaker ignore what says nothing about the host, once for each client library."""
-    ignored: tuple[Classifier, ...] = (*faults.own, _limited)
+    ignored: tuple[Classifier, ...] = (*faults.own, _limited, _is_callers)
     for excluded in ignored:
         if excluded not in breaker.excluded_exceptions:
             breaker.add_excluded_exception(excluded)
@@ -188,6 +205,26 @@ def _look(breaker: CircuitBreaker, faults: Faults) -> None:
 def _limited(error: Exception) -> bool:
     """Tell whether a host is well, and only wants fewer requests."""
     return isinstance(error, FailedResponse) and error.status == 429
+
+
+@contextmanager
+def blamed(faults: Faults, *, replayable: bool) -> Generator[None]:
+    """Send a request in this block: what a body that is read meanwhile raises is its caller's, and says nothing about the host."""
+    try:
+        yield
+    except faults.failures:
+        raise
+    except Exception as error:
+        if not replayable:
+            error.__dict__[_CALLERS] = True
+        raise
+
+
+def _is_callers(error: Exception) -> bool:
+    return _CALLERS in error.__dict__
+
+
+_CALLERS = "__backendkit_callers__"
 
 
 class Attempts:

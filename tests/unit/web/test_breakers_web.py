@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI, Header
@@ -13,11 +15,12 @@ from flask import Flask, request
 import backendkit.fastapi
 import backendkit.flask
 from backendkit.core.clock import ManualClock
+from backendkit.core.metrics import Family
 from backendkit.errors import Forbidden
 from backendkit.kit import Kit
 from backendkit.resilience import BulkheadFull, DeadlineExceeded
 from backendkit.resilience.counts import check
-from backendkit.settings import HttpSettings, Settings
+from backendkit.settings import HttpSettings, ResilienceSettings, Settings, StoreSettings
 from backendkit.stores import MemoryStore
 from tests.unit.web.drivers import Asgi, Driver, Wsgi
 
@@ -216,3 +219,115 @@ def test_the_kit_shares_circuits_through_a_store_that_is_shared() -> None:
     alone.close()
     assert alone.breaker("pay") is first
     store.close()
+
+
+@both
+def test_the_page_of_numbers_is_plain_text_of_the_version_that_all_read(made: Made) -> None:
+    """A scraper that asks for no other gets 0.0.4; HEAD gets no body; another method is the application's."""
+    front = made(kit_of())
+    answer = front.get("/metrics", {"accept": "*/*"})
+    assert answer.one("content-type") == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.one("cache-control") == "no-store"
+    head = front.request("HEAD", "/metrics")
+    assert (head.status, head.body) == (200, b"")
+    assert int(str(head.one("content-length"))) > 0
+    assert front.request("POST", "/metrics").status == 404
+
+
+@both
+def test_a_name_is_escaped(made: Made) -> None:
+    """Quotes and backslashes end no label."""
+    kit = kit_of()
+    kit.breaker('a"\\b')
+    assert rb'{circuit="a\"\\b",state="closed"} 1.0' in made(kit).get("/metrics").body
+
+
+@both
+def test_hosts_make_no_series(made: Made) -> None:
+    """Those of a name are counted together, also those that have gone: what grows never falls."""
+    settings = Settings(
+        http=HttpSettings(metrics_path="/metrics"), resilience=ResilienceSettings(max_circuits=3)
+    )
+    kit = Kit(settings, clock=ManualClock())
+    front = made(kit)
+    for number in range(20):
+        kit.breaker("crawl", f"{number}.example").call(str)
+    kit.breaker("crawl", "19.example").open()
+    text = front.get("/metrics").body.decode()
+    assert ".example" not in text
+    for line in (
+        'backendkit_circuit_state{circuit="crawl",state="open"} 1.0',
+        'backendkit_circuit_state{circuit="crawl",state="closed"} 2.0',
+        'backendkit_circuit_calls_total{circuit="crawl",outcome="succeeded"} 20.0',
+    ):
+        assert line in text
+
+
+def test_numbers_are_drawn_beside_the_event_loop() -> None:
+    """Ten thousand circuits take a while to tell."""
+    kit, threads = kit_of(), set[int]()
+
+    def source() -> list[Family]:
+        threads.add(threading.get_ident())
+        return []
+
+    kit.metrics.add(source)
+    assert fastapi_app(kit).get("/metrics").status == 200
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_all_stores_of_the_kit_are_counted() -> None:
+    """Also those that it opened for limits and circuits; no line is told twice."""
+    kit = Kit(
+        Settings(store=StoreSettings.model_validate({"url": "redis://user:hunter2@127.0.0.1:1"}))
+    )
+    assert "backendkit_store_operations" not in {family.name for family in kit.metrics.families()}
+    kit.breaker("pay")
+    for _ in range(2):
+        families = {family.name: family.samples for family in kit.metrics.families()}
+        assert len(families["backendkit_store_operations"]) == 1
+        assert "hunter2" not in repr(families)
+        assert kit.store.stats().operations == 0
+    kit.close()
+
+
+def flask_guarded_by(guard: Callable[[], object]) -> Driver:
+    """Flask, with this guard."""
+    kit, app = kit_of(), Flask(__name__)
+    backendkit.flask.install(app, kit)
+    kit.breaker("pay")
+    app.register_blueprint(backendkit.flask.breakers_blueprint(kit.breakers, guard=guard))
+    return Wsgi(app)
+
+
+def test_a_guard_of_flask_may_answer() -> None:
+    """As functions of `before_request` do; None lets pass."""
+    answer = flask_guarded_by(lambda: ("not you", 401)).get("/circuits")
+    assert (answer.status, answer.body) == (401, b"not you")
+    assert flask_guarded_by(lambda: None).get("/circuits").status == 200
+
+
+def test_a_guard_that_says_something_else_lets_nobody_in() -> None:
+    """A False is no None, and a coroutine that nobody awaits has guarded nothing."""
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+        raise Forbidden("operators only")
+
+    for guard in (lambda: False, later):
+        answer = flask_guarded_by(guard).get("/circuits")
+        assert answer.status in {403, 500}
+        assert b"pay" not in answer.body
+
+
+@both
+def test_an_order_is_not_repeated_to_the_caller_at_length(made: Made) -> None:
+    """Nor is a mode that is no text an error of ours."""
+    kit = kit_of()
+    front = made(kit)
+    kit.breaker("pay")
+    answer = put(front, "/circuits/pay", "x" * 100_000)
+    assert answer.status == 400
+    assert len(answer.body) < 2_000
+    assert put(front, "/circuits/pay", cast("str", ["open"])).status in {400, 422}
