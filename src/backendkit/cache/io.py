@@ -15,7 +15,7 @@ from backendkit.core.context import detach
 from backendkit.core.flights import Flights
 from backendkit.core.flow import IO, AsyncIO, Load, SyncIO, step
 from backendkit.core.operation import Operation
-from backendkit.core.outcome import Error, Outcome
+from backendkit.core.outcome import Outcome
 from backendkit.core.store import AsyncStore, Store
 
 
@@ -82,8 +82,6 @@ class BlockingIO(SyncIO):
         def work() -> None:
             try:
                 outcome.append(step(self.share(key, load)))
-            except Exception as error:  # noqa: BLE001 - it is the caller's, who waits
-                outcome.append(Error(error))
             finally:
                 done.set()
 
