@@ -13,6 +13,7 @@ from typing import Any, cast
 from backendkit.cache.core import Brought, Call, Core, Packed
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.tier import HIT, LEASED
+from backendkit.cache.errors import NestedLoad
 from backendkit.cache.flow import (
     Job,
     answer_with,
@@ -22,7 +23,7 @@ from backendkit.cache.flow import (
     scope_of,
 )
 from backendkit.cache.io import CacheIO
-from backendkit.cache.loading import MISSING, Load
+from backendkit.cache.loading import MISSING, Load, loading
 from backendkit.cache.local import Record, Ticket
 from backendkit.cache.writes import fresh
 from backendkit.core.clock import SECOND_US
@@ -43,6 +44,10 @@ async def get_or_load_many(
     core.counts.add("l1_hits", len(found))
     missing = [call for key, call in wanted.items() if key not in found]
     if missing:
+        running = loading()
+        for call in missing:
+            if running is not None and running.runs_within(core, call.key):
+                raise NestedLoad(f"the loader of {call.key!r} asked for {call.key!r}")
         lead = partial(_lead, io, core, missing, loader)
         # Nobody shares this flight: it has a task of its own, which its first caller's cancellation does not end.
         led = (await io.share(object(), lead)).unwrap()
@@ -123,13 +128,18 @@ async def _read(
         scope = local.invent(calls[0].tags, core.draw, read=core.alone)
         return [Job(call, tickets[call.key], scope, None, None) for call in calls], []
     core.upkeep.start()
+    # Of what an invalidation waits for, the second tier may still have the old.
+    trusted = {call.key for call in calls if core.upkeep.trusts(call.key)}
+    jobs = [
+        Job(call, tickets[call.key], scope, None, None) for call in calls if call.key not in trusted
+    ]
+    calls = [call for call in calls if call.key in trusted]
     began, lease_us = local.now(), core.coherence.lease_us
     tokens = [core.draw() for _ in calls]
     outcomes = await io.run_many([
         tier.read_or_lease(names.keys(call.key), token, lease_us, scope.namespace.token)
         for call, token in zip(calls, tokens, strict=True)
     ])  # fmt: skip
-    jobs: list[Job] = []
     busy: list[Call] = []
     for call, token, outcome in zip(calls, tokens, outcomes, strict=True):
         ticket = tickets[call.key]
@@ -157,7 +167,7 @@ async def _load(
     local = core.local
     began = local.now()
     keys = [job.call.key for job in jobs]
-    with Load(core, keys[0], jobs[0].call.tags, MISSING):
+    with Load(core, keys[0], jobs[0].call.tags, MISSING, *keys[1:]):
         outcome = await io.call(lambda: loader(keys))
     cost_us = int((local.now() - began) * SECOND_US)
     core.counts.add("loads")

@@ -244,7 +244,8 @@ class Core:
         record = Record(stale.value, stale.size, thaw=stale.thaw)
         record.fresh = min(self.local.now() + call.policy.throttle_us / SECOND_US, stale.stale)
         record.stale, record.cost, record.scope = stale.stale, 0.0, stale.scope
-        record.until = max(stale.until, record.fresh)
+        blind = self.coherence.fail_safe_when_blind
+        record.until = max(stale.until, record.fresh) if blind else stale.until
         record.deadline = record.fresh
         return record
 

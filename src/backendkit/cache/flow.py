@@ -98,6 +98,8 @@ async def load_shared(
         found = local.l1.get(call.key)
         if isinstance(found, Record) and found is not old and local.lives(found):
             return Value(found)  # whoever landed while we took off has brought it
+        if local.l1.peek(call.key) is not old:
+            old = None  # dropped before there was a ticket to say so
         if core.alone:
             scope = local.invent(call.tags, core.draw, read=core.alone)
             return await from_source(io, core, Job(call, ticket, scope, None, old))
@@ -186,7 +188,7 @@ async def answered(
         core.counts.add("l2_hits")
         local.fill(call.key, search.ticket, record)
         return Value(record)
-    stale = record if core.usable(record) else search.old
+    stale = record if core.usable(record) else search.old if search.ticket.attached else None
     if answer.outcome == LEASED:
         return await with_lease(io, core, Job(call, search.ticket, scope, search.token, stale))
     return await busy(io, core, search, (scope, answer, stale, due))

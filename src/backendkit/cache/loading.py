@@ -49,10 +49,14 @@ class Load:
         tags: of what it brings.
     """
 
-    __slots__ = ("_owner", "_within", "key", "stale", "tags", "ttl_us")
+    __slots__ = ("_ended", "_keys", "_owner", "_within", "key", "stale", "tags", "ttl_us")
 
-    def __init__(self, owner: object, key: str, tags: tuple[str, ...], stale: Any) -> None:
+    def __init__(
+        self, owner: object, key: str, tags: tuple[str, ...], stale: Any, *more: str
+    ) -> None:
         self._owner = owner
+        self._keys = frozenset((key, *more)) if more else (key,)
+        self._ended = False
         self._within = _current.get()
         self.key = key
         self.stale = stale
@@ -71,7 +75,7 @@ class Load:
         """Whether this load, or one that it runs in, is of `key`."""
         load: Load | None = self
         while load is not None:
-            if load.key == key and load._owner is owner:  # noqa: SLF001 - of its own kind
+            if not load._ended and key in load._keys and load._owner is owner:  # noqa: SLF001 - of its own kind
                 return True
             load = load._within  # noqa: SLF001 - of its own kind
         return False
@@ -82,6 +86,7 @@ class Load:
         return self
 
     def __exit__(self, *raised: object) -> None:
+        self._ended = True  # tasks that the loader has left behind keep this context
         _current.set(self._within)
 
 

@@ -232,7 +232,7 @@ class Local:
 
     def lives(self, record: Record) -> bool:
         """Whether the versions of an entry are those of now."""
-        era = self.era  # before the look: a version that dies meanwhile has changed the era first
+        era = self.era  # before the look: a version that dies after it changes the era once more
         if record.era is era:
             return True
         if record.scope is None or not record.scope.alive:
@@ -347,9 +347,11 @@ class Local:
     def _bury(self, versions: Iterable[Version | None]) -> None:
         for version in versions:
             if version is not None:
-                if version.alive:
-                    self.era = object()
-                version.alive = False
+                was_alive, version.alive = version.alive, False
+                if was_alive:
+                    self.era = (
+                        object()
+                    )  # afterwards: `lives` reads the era first, and takes no lock
 
     # Waiting for other processes
 

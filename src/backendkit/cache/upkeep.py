@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from backendkit.cache import events
@@ -80,7 +81,7 @@ class Thread:
         self._recent: deque[tuple[float, Operation[Any]]] = deque(maxlen=_MOST_RECENT)
         self._queue: OrderedDict[object, tuple[tuple[str, ...], Operation[Any]]] = OrderedDict()
         self._queued: dict[str, int] = {}
-        self._overflown = False
+        self._overflows = 0
 
     def start(self) -> None:
         """Start the thread, unless it runs."""
@@ -88,10 +89,12 @@ class Thread:
             return
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=_live, args=(weakref.ref(self),), name="backendkit-cache", daemon=True
                 )
-                self._thread.start()
+                with suppress(RuntimeError):  # no more threads: without one entries count less long
+                    thread.start()
+                    self._thread = thread
 
     def close(self) -> None:
         """End the thread."""
@@ -136,13 +139,14 @@ class Thread:
             operations.append(versions.bump(key, [core.draw()], core.names.post(CLEAR, "")))
         for outcome in self._store.run_many(operations):
             outcome.unwrap()
+        core.local.flush()  # what was read meanwhile; of our own messages we hear nothing
         core.tell(events.Replayed(len(operations)))
 
     def queue(self, keys: Iterable[str], operation: Operation[Any]) -> None:
         """Keep an invalidation that could not be sent; beyond the bound nothing in the second tier is trusted."""
         with self._lock:
             if len(self._queue) >= self._coherence.max_queue:
-                self._overflown = True
+                self._overflows += 1
                 return
             names = tuple(keys)
             # What names no key concerns all: tags and the namespace.
@@ -152,18 +156,18 @@ class Thread:
 
     def trusts(self, key: str) -> bool:
         """Whether no invalidation of `key` waits."""
-        if not self._queue and not self._overflown:
+        if not self._queue and not self._overflows:
             return True
-        return not (self._overflown or key in self._queued or "" in self._queued)
+        return not (self._overflows or key in self._queued or "" in self._queued)
 
     def flush_queue(self, core: Core) -> None:
         """Send what waits, oldest first; after an overflow the whole namespace is cleared instead."""
-        if not self._queue and not self._overflown:
+        if not self._queue and not self._overflows:
             return
         with self._lock:
             waiting = list(self._queue.items())
-            overflown = self._overflown
-        if overflown:
+            overflows = self._overflows
+        if overflows:
             key = core.names.versions(())[:1]
             self._store.run(versions.bump(key, [core.draw()], core.names.post(CLEAR, "")))
             core.local.clear()
@@ -174,7 +178,7 @@ class Thread:
                     self.note(what[1])
                     if self._queue.get(number) is what:
                         del self._queue[number]
-            self._overflown = self._overflown and not overflown
+            self._overflows -= overflows  # those that came meanwhile are for the next time
             self._count_queued()
 
     def _count_queued(self) -> None:

@@ -100,6 +100,21 @@ async def carried(io: CacheIO, operations: Sequence[Operation[R]]) -> list[Outco
         return [Error(error)]
 
 
+async def _carried_here(
+    io: CacheIO,
+    operations: Sequence[Operation[R]],
+    keys: Sequence[str],
+    here: Callable[[str], None],
+) -> list[Outcome[R]]:
+    """Carry out operations; given up on the way, they may have run, and this process hears nothing of its own."""
+    try:
+        return await carried(io, operations)
+    except BaseException:
+        for key in keys:
+            here(key)
+        raise
+
+
 def missed(core: Core, outcome: Error) -> None:
     """Count a failure of the second tier, or raise it where it is not that, or shall be seen."""
     if core.coherence.strict or not isinstance(outcome.error, StoreError):
@@ -151,7 +166,7 @@ async def _put_many(
         packed = core.packed(call, each, scope, strict=True)
         keys, post = names.keys(call.key), names.post(DROP, call.key)
         operations.append(tier.put(keys, each.life, packed.tail if packed else b"", post))
-    return await carried(io, operations)
+    return await _carried_here(io, operations, [call.key for call in calls], core.local.drop)
 
 
 async def invalidate(io: CacheIO, core: Core, keys: Sequence[str]) -> None:
@@ -175,7 +190,7 @@ async def _remove(
     core.upkeep.start()
     names = core.names
     operations = [make(names.keys(key), names.post(kind, key)) for key in keys]
-    outcomes = await carried(io, operations)
+    outcomes = await _carried_here(io, operations, keys, here)
     failures: list[Error] = []
     for key, operation, outcome in zip(keys, operations, outcomes, strict=True):
         if not isinstance(outcome, Error):

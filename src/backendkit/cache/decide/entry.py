@@ -50,7 +50,7 @@ def meta_of(namespace: bytes, cost: int, tags: tuple[tuple[str, bytes], ...]) ->
     """Return an entry's bytes between the head and the encoded value: all that no script writes."""
     parts = [_TAIL.pack(namespace, cost, len(tags))]
     for name, version in tags:
-        raw = name.encode()
+        raw = name.encode("utf-8", "surrogatepass")
         parts += (_NAME.pack(len(raw), version), raw)
     return b"".join(parts)
 
@@ -67,7 +67,7 @@ def parse(raw: bytes) -> Entry | None:
         for _ in range(count):
             length, version = _NAME.unpack_from(raw, place)
             place += _NAME.size
-            tags.append((raw[place : place + length].decode(), version))
+            tags.append((raw[place : place + length].decode("utf-8", "surrogatepass"), version))
             place += length
         return Entry(
             at, fresh, stale, namespace, cost, tuple(tags), raw[HEAD.size : place], raw[place:]

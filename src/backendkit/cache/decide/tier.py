@@ -121,8 +121,14 @@ def _kept_ms(life: Life) -> int:
 
 def _read(reply: Reply) -> Answer:
     outcome, now, raw, busy_us, _ = reply
-    entry = parse(raw) if raw else None  # type: ignore[arg-type] # both spellings answer in this order
+    entry = parse(raw) or _unreadable(raw) if raw else None  # type: ignore[arg-type] # both spellings answer in this order
     return Answer(outcome, now, entry, busy_us)  # type: ignore[arg-type] # as above
+
+
+def _unreadable(raw: bytes) -> Entry:
+    """Return what only its time is known of, so that it can be refused; no namespace has its version."""
+    at, fresh, stale = HEAD.unpack_from(raw)
+    return Entry(at, fresh, stale, b"", 0, (), b"", b"")
 
 
 def _at(reply: Reply) -> int:
