@@ -18,6 +18,7 @@ from backendkit.tokens import jws
 from backendkit.tokens.api_keys import ApiKeyRecord, ApiKeyRepository, ApiKeys, MemoryApiKeys
 from backendkit.tokens.errors import (
     AccessDenied,
+    AlreadyEnrolled,
     CsrfRefused,
     InsufficientScope,
     InvalidToken,
@@ -58,6 +59,7 @@ from backendkit.tokens.verifier import Verifier
 
 __all__ = [
     "AccessDenied",
+    "AlreadyEnrolled",
     "ApiKeyRecord",
     "ApiKeyRepository",
     "ApiKeys",

@@ -10,6 +10,7 @@
     │   ├── SessionEnded          401  SESSION_ENDED          a refresh token whose session is over
     │   ├── TokenReused           401  TOKEN_REUSED           a spent refresh token: its whole family is revoked
     │   └── StaleLogin            401  STALE_LOGIN            the login is too long ago for this (RFC 9470)
+    ├── AlreadyEnrolled           409  ALREADY_ENROLLED       a confirmed second factor must not be replaced in passing
     └── AccessDenied              403  ACCESS_DENIED          a Forbidden
         ├── InsufficientScope     403  INSUFFICIENT_SCOPE     RFC 6750 section 3.1
         └── CsrfRefused           403  CSRF_REFUSED
@@ -89,6 +90,14 @@ class StaleLogin(TokenError):
         challenge = f'Bearer error="insufficient_user_authentication", max_age="{max_age_s}"'
         super().__init__("auth_time", headers={"WWW-Authenticate": challenge})
         self.max_age_s = max_age_s
+
+
+class AlreadyEnrolled(AppError):
+    """The user has a confirmed second factor, which must not be replaced in passing."""
+
+    code = "ALREADY_ENROLLED"
+    status = 409
+    message = "There is a second factor already"
 
 
 class AccessDenied(Forbidden):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from http.client import HTTPConnection, HTTPSConnection
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from socket import SHUT_RDWR
+from threading import Timer
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
@@ -70,10 +73,11 @@ def https(clock: Clock) -> Transport:
         parts = urlsplit(url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=SILENCE_S)
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         try:
-            target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-            connection.request("GET", target, headers=dict(headers))
-            answer = connection.getresponse()
+            with _cut_off(connection):
+                connection.request("GET", target, headers=dict(headers))
+                answer = connection.getresponse()
             named = {name.lower(): value for name, value in answer.getheaders()}
             body = b""
             while len(body) <= LARGEST_BODY and (piece := answer.read1(65_536)):
@@ -85,3 +89,28 @@ def https(clock: Clock) -> Transport:
             connection.close()
 
     return fetch
+
+
+@contextmanager
+def _cut_off(connection: HTTPConnection) -> Generator[None]:
+    """Cut a connection whose block takes too long: headers may drip for ever without one silence being too long."""
+
+    def cut() -> None:
+        late.append(True)
+        if connection.sock is not None:
+            with suppress(OSError):  # it has just ended by itself
+                connection.sock.shutdown(SHUT_RDWR)
+
+    late: list[bool] = []
+    timer = Timer(LONGEST_US / SECOND_US, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, HTTPException):
+        if not late:
+            raise
+    finally:
+        timer.cancel()
+    if late:  # what was cut may also look like headers that have ended
+        raise TimeoutError("the key set came too slowly")

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from backendkit.core import checks
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.errors import RateLimited
+from backendkit.tokens.errors import AlreadyEnrolled
 
 Digest = Literal["sha1", "sha256", "sha512"]
 """Most authenticator apps know sha1 only; HMAC is sound with it."""
@@ -170,8 +171,20 @@ class SecondFactor:
         self._window = checks.whole("window", window, most=2)
         self._clock: Clock = clock or SystemClock()
 
-    def enrol(self, user: str, *, label: str = "") -> Enrolment:
-        """Draw a seed and recovery codes; the factor counts once `verify` has seen a code of it."""
+    def enrol(self, user: str, *, label: str = "", replace: bool = False) -> Enrolment:
+        """Draw a seed and recovery codes; the factor counts once `verify` has seen a code of it.
+
+        Args:
+            user: whose.
+            label: what apps show beside the issuer; empty: the user.
+            replace: whether a confirmed factor gives way. Until the new one is confirmed the user has none: demand
+                a fresh login and a code of the old one first.
+
+        Raises:
+            AlreadyEnrolled: there is a confirmed factor, and `replace` is false.
+        """
+        if not replace and self.is_enrolled(user):
+            raise AlreadyEnrolled
         seed = secrets.token_bytes(SEED_BYTES)
         codes = tuple(_recovery_code() for _ in range(RECOVERY_CODES))
         factor = Factor(user, self._encrypt(seed), recovery=frozenset(map(_digest, codes)))

@@ -16,6 +16,7 @@ from backendkit.stores import MemoryStore
 from backendkit.tokens.api_keys import ApiKeys, MemoryApiKeys
 from backendkit.tokens.errors import (
     AccessDenied,
+    AlreadyEnrolled,
     InsufficientScope,
     InvalidToken,
     NotAuthenticated,
@@ -335,6 +336,18 @@ class Two:
         assert stored is not None
         seed = bytes(b ^ 0x55 for b in stored.seed)
         return totp(seed, self.clock.wall_us() // SECOND_US + 30 * steps)
+
+
+def test_a_confirmed_factor_is_not_replaced_in_passing() -> None:
+    """Until the new one is confirmed the account would have its password alone."""
+    two = Two()
+    two.shown = two.factor.enrol("user-1")  # the first was never confirmed
+    assert two.factor.verify("user-1", two.code())
+    with pytest.raises(AlreadyEnrolled):
+        two.factor.enrol("user-1")
+    assert two.factor.is_enrolled("user-1")
+    two.factor.enrol("user-1", replace=True)
+    assert not two.factor.is_enrolled("user-1")
 
 
 def test_a_code_is_accepted_once() -> None:

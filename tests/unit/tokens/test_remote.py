@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backendkit.core.clock import SECOND_US, ManualClock
+from backendkit.core.clock import SECOND_US, ManualClock, SystemClock
 from backendkit.core.errors import InvalidArgument, ServiceUnavailable
 from backendkit.core.events import Hooks
 from backendkit.tokens import jws
@@ -416,3 +416,25 @@ def test_a_set_that_drips_is_given_up(site: tuple[str, list[str]]) -> None:
 
     with pytest.raises(TimeoutError):
         https(Hasty())(f"{site[0]}/large", {})
+
+
+def test_headers_that_drip_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No single silence is too long, and yet it ends."""
+    monkeypatch.setattr("backendkit.tokens.fetch.LONGEST_US", SECOND_US // 4)
+    gone = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while not gone.wait(0.01):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        with pytest.raises(TimeoutError, match="too slowly"):
+            https(SystemClock())(f"http://127.0.0.1:{port}/", {})
+        gone.set()
+        thread.join()
