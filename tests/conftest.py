@@ -7,7 +7,7 @@ their own (`own_redis`, ...).
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from uuid import uuid4
 
@@ -93,3 +93,13 @@ def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
     """Put fault proxies before servers; arguments as for `FaultProxy`."""
     with ExitStack() as stack:
         yield lambda *target, **options: stack.enter_context(FaultProxy(*target, **options))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what a test has written fit to be sent to another process: some write lone surrogates."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
