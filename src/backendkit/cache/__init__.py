@@ -24,6 +24,7 @@ from backendkit.cache.events import (
     NotStored,
     Replayed,
     StaleServed,
+    UpkeepFailed,
 )
 from backendkit.cache.face import Cache
 from backendkit.cache.face_async import AsyncCache
@@ -70,6 +71,7 @@ __all__ = [
     "SealKeys",
     "StaleServed",
     "TypedCodec",
+    "UpkeepFailed",
     "Wire",
     "WriteBehind",
     "loading",
