@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.exceptions import RedisError
 
@@ -16,7 +16,7 @@ from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation, Reply, Script
 from backendkit.core.outcome import Error, Outcome, Value
-from backendkit.core.store import StoreStats
+from backendkit.core.store import Broadcasts, Companion, StoreStats
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
 from backendkit.stores.redis.deliver import Delivery
@@ -29,6 +29,7 @@ from backendkit.stores.redis.topology import Topology
 from backendkit.stores.redis.verdict import Raw, Verdict, judge
 
 R = TypeVar("R")
+C = TypeVar("C", bound=Companion)
 
 
 class RedisStore:
@@ -43,7 +44,7 @@ class RedisStore:
     must be made, or at the context's deadline where that is earlier.
     """
 
-    __slots__ = ("__weakref__", "_aio", "_leases", "_lock", "_shared")
+    __slots__ = ("__weakref__", "_aio", "_companions", "_leases", "_lock", "_shared")
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class RedisStore:
     ) -> None:
         self._shared = Shared(topology, clock, now)
         self._aio = AsyncRedisStore(self, self._shared)
+        self._companions: dict[Callable[[Broadcasts], Any], Companion] = {}
         self.after_fork_in_child()
         remake_after_fork(self)
 
@@ -168,11 +170,13 @@ class RedisStore:
         """Return the servers to listen to, see `core.store.Broadcasts`; blocks where they must be asked for."""
         return [str(address) for address in self._primaries()]
 
-    def listen(self, server: str, channel: bytes) -> Line:
+    def listen(self, server: str) -> Line:
         """Return a connection that listens to one of the `primaries`; see `core.store.Broadcasts`."""
+        if self._shared.closed:
+            raise StoreClosed("the Redis store was closed")
         for address in self._primaries():
             if str(address) == server:
-                return Line(self._shared.dial, address, channel)
+                return Line(self._shared.dial, address)
         raise StoreUnavailable(f"{server} runs no operations any more")
 
     def suspect(self, server: str) -> None:
@@ -181,6 +185,13 @@ class RedisStore:
         for address in topology.primaries() or ():
             if str(address) == server:
                 topology.suspect(address)
+
+    def companion(self, make: Callable[[Broadcasts], C]) -> C:
+        """Return the one thing of its kind that lives beside this store; see `core.store.Broadcasts`."""
+        found = self._companions.get(make)
+        if found is None:
+            found = self._companions.setdefault(make, make(self))
+        return cast("C", found)
 
     def _primaries(self) -> list[Address]:
         shared, topology = self._shared, self._shared.topology
@@ -203,6 +214,8 @@ class RedisStore:
             for leases in self._leases.values():
                 leases.close()
         self._aio.close_lanes()
+        for companion in list(self._companions.values()):
+            companion.store_closed()
 
     def reopen(self) -> None:
         """Undo `close`; connections are made anew."""
