@@ -44,8 +44,8 @@ def die_with(parent: int, number: int = signal.SIGKILL) -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
     if os.getppid() != parent:
         os._exit(1)
 
