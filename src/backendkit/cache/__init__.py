@@ -24,6 +24,7 @@ from backendkit.cache.events import (
     NotStored,
     Replayed,
     StaleServed,
+    UpkeepFailed,
 )
 from backendkit.cache.face import Cache
 from backendkit.cache.face_async import AsyncCache
@@ -72,6 +73,7 @@ __all__ = [
     "SealKeys",
     "StaleServed",
     "TypedCodec",
+    "UpkeepFailed",
     "Wire",
     "WriteBehind",
     "loading",

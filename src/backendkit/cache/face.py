@@ -299,7 +299,7 @@ class Cache:
         )
 
     def close(self) -> None:
-        """Stop listening. The store stays open: it belongs to whoever made it."""
+        """Stop listening, until it is used again. The store stays open: it belongs to whoever made it."""
         self._core.upkeep.close()
 
     def __repr__(self) -> str:

@@ -95,15 +95,13 @@ class BlockingIO(SyncIO):
         if isinstance(outcome, Error):
             return outcome
         value: Any = outcome.value
-        kind: Any = type(value)
-        if not hasattr(kind, "__await__"):
+        kind = type(outcome.value).__name__
+        if not hasattr(cast("Any", type(value)), "__await__"):
             return outcome
         if isinstance(value, Coroutine):
-            cast("Coroutine[Any, Any, Any]", value).close()  # else it is warned of as never awaited
+            value.close()  # else it is warned of as never awaited
         fix = "await it through `cache.aio`."
-        return Error(
-            InvalidArgument("loader", "must not have to be awaited here", kind.__name__, fix)
-        )
+        return Error(InvalidArgument("loader", "must not have to be awaited here", kind, fix))
 
     def may_wait(self) -> bool:
         """Whether this thread runs no event loop: one of its tasks may be what is waited for."""
