@@ -222,6 +222,9 @@ class Busy:
         for outcome in outcomes:
             if isinstance(outcome, Error) and isinstance(outcome.error, StoreClosed):
                 raise outcome.error
+        for outcome in outcomes:
+            if isinstance(outcome, Error) and isinstance(outcome.error, StoreClosed):
+                raise outcome.error
         landed = [
             each
             for each, outcome in zip(waiting, outcomes, strict=True)
