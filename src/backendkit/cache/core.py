@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ from backendkit.cache.decide import timing
 from backendkit.cache.decide.entry import Entry
 from backendkit.cache.decide.tier import Answer, Keys, Life, Post
 from backendkit.cache.errors import Corrupt, NotEncodable
-from backendkit.cache.local import Local, Record, Scope
+from backendkit.cache.local import Local, Record, Scope, Ticket
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import Counts
 from backendkit.cache.values import frozen, is_immutable, size_of
@@ -188,7 +189,7 @@ _MOST_GIVEN_UP = 10_000
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Core:
-    """The parts of one cache."""
+    """The parts of one cache; `lost` are tickets of leases that were let fall, to be landed when next one is taken."""
 
     local: Local
     names: Names
@@ -200,6 +201,7 @@ class Core:
     upkeep: Upkeep
     alone: bool
     chance: Callable[[], float]
+    lost: deque[tuple[str, Ticket]] = field(default_factory=deque)
 
     def tell(self, event: Event) -> None:
         """Emit an event."""
