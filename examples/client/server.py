@@ -82,7 +82,8 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C goes to whole groups: ours alone shall get it, and then end the servers in good order.
-                start_new_session=True,
+                # Not in a session: Linux shares out cores by session, and a busy one may keep the others waiting.
+                process_group=0,
             )
         return cls(plan, process, f"http://127.0.0.1:{port}", log)
 

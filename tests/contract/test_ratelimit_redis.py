@@ -29,6 +29,7 @@ from backendkit.ratelimit import (
 )
 from backendkit.stores import MemoryStore, connect
 from tests.ground.cluster import ClusterGroup
+from tests.ground.lifeline import tied
 from tests.ground.loops import in_threads
 from tests.ground.single import Single
 
@@ -65,7 +66,7 @@ def test_processes_and_threads_admit_exactly_the_limit(
     redis_single: Single, namespace: str
 ) -> None:
     """4 processes x 50 threads on one key, on machines whose clocks are 61 seconds apart from each other."""
-    argv = [sys.executable, "-c", WORKER, redis_single.url, namespace]
+    argv = tied(sys.executable, "-c", WORKER, redis_single.url, namespace)
     workers = [
         subprocess.Popen([*argv, str(61 * n)], stdout=subprocess.PIPE) for n in (-1, 0, 1, 20)
     ]

@@ -19,6 +19,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
+from tests.ground.lifeline import tied
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "uvicorn": ("uvicorn", "tests.e2e.served_auth:fastapi_app", "--host", "127.0.0.1", "--port", "{port}"),
@@ -68,7 +70,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         path = os.pathsep.join([str(ROOT), *sys.path])
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+                tied(sys.executable, "-m", *command), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": path, **variables},
             )  # fmt: skip
         started.append(process)

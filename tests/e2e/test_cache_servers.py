@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ground.lifeline import tied
 from tests.ground.single import Single
 from tests.ground.waiting import eventually
 
@@ -76,7 +77,7 @@ def fleet(
     with ExitStack() as stack:
         ports = _free_ports(len(plans))
         for plan, port in zip(plans, ports, strict=True):
-            command = [sys.executable, "-m", *(part.format(port=port) for part in plan)]
+            command = tied(sys.executable, "-m", *(part.format(port=port) for part in plan))
             log = stack.enter_context((room / f"{port}.log").open("wb"))
             process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
             stack.callback(_end, process)

@@ -20,6 +20,7 @@ from examples.client.scene import Exchange, Expect, Section
 from examples.client.server import NotReady, Plan
 from examples.client.servers import running
 from examples.client.transcript import Transcript
+from tests.ground.lifeline import tied
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.py"
 WITHIN_S = 60.0
@@ -35,7 +36,7 @@ LIST = Exchange(
 def demo(*arguments: str, cwd: Path, stderr: int = subprocess.STDOUT) -> "subprocess.Popen[str]":
     """Start the demo as a program, in a temporary folder of its own."""
     return subprocess.Popen(
-        [sys.executable, str(DEMO), *arguments],
+        tied(sys.executable, str(DEMO), *arguments),
         cwd=cwd,
         env={**os.environ, "TMPDIR": str(cwd), "HOME": str(cwd)},
         stdout=subprocess.PIPE,

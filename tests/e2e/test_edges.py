@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import websockets
 
+from tests.ground.lifeline import tied
 from tests.ground.ports import PORTS
 from tests.ground.waiting import eventually
 
@@ -132,7 +133,7 @@ def started(name: str, folder: Path) -> Iterator[Served]:
     where = ["--port", str(port)] if name.startswith("uvicorn") else ["--bind", f"127.0.0.1:{port}"]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *COMMANDS[name], *where],
+            tied(sys.executable, "-m", *COMMANDS[name], *where),
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
             stdout=out,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.ground.lifeline import tied
 from tests.ground.ports import PORTS
 
 APPLICATION = """
@@ -61,7 +62,7 @@ def test_everything_that_a_server_says_is_a_record(server: str, tmp_path: Path) 
         "gunicorn": [*GUNICORN, f"127.0.0.1:{port}"],
         "werkzeug": [*WERKZEUG, str(port)],
     }[server]
-    with subprocess.Popen([sys.executable, *command], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
+    with subprocess.Popen(tied(sys.executable, *command), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
         try:
             for number in range(20):
                 assert fetch(f"http://127.0.0.1:{port}/{number}") == b"ok"

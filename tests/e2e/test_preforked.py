@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.ground.lifeline import tied
 from tests.ground.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def port(tmp_path: Path, redis_single: Any) -> Iterator[int]:
     log = tmp_path / "gunicorn.log"
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", *command, "--bind", f"127.0.0.1:{found}"],
+            tied(sys.executable, "-m", *command, "--bind", f"127.0.0.1:{found}"),
             cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
 

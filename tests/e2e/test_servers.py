@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.ground.lifeline import tied
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "uvicorn": ["uvicorn", "tests.e2e.served:fastapi_app", "--host", "127.0.0.1", "--port"],
@@ -79,7 +81,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
         log = tmp_path / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", *COMMANDS[name], where],
+                tied(sys.executable, "-m", *COMMANDS[name], where),
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
                 stdout=out,

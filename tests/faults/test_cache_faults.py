@@ -25,6 +25,7 @@ from backendkit.cache import (
 from backendkit.stores import connect
 from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
+from tests.ground.lifeline import tied
 from tests.ground.loops import in_fork, in_threads
 from tests.ground.proxy import FaultProxy
 from tests.ground.sentinel import SentinelGroup
@@ -168,7 +169,7 @@ def crowd(url: str, namespace: str, folder: Path, seconds: float) -> list[subpro
     """Start four processes of 25 threads and 25 tasks each, and let them go at once."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", CROWD, url, namespace, str(folder), str(seconds)],
+            tied(sys.executable, "-c", CROWD, url, namespace, str(folder), str(seconds)),
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -143,6 +143,32 @@ def _words(report: Path) -> list[str]:
     return text.split() if text.endswith("\n") else []
 
 
+TIED = """
+import subprocess, sys
+from tests.ground.lifeline import tied
+ends = "import signal, sys; signal.signal(15, lambda *_: (print('ended', flush=True), sys.exit())); "
+waits = "print('ready', flush=True); signal.pause()"
+subprocess.Popen(tied(sys.executable, "-c", ends + waits))
+"""
+
+
+def test_a_program_of_a_killed_session_is_asked_to_end() -> None:
+    """So that a web server can end its workers, too."""
+    command = [sys.executable, "-c", f"{TIED}\n{WAIT}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.kill()
+        assert child.stdout.read() == "ended\n"
+
+
+def test_every_program_of_a_test_is_tied() -> None:
+    """Whoever starts one without waiting for it has it end with the session."""
+    starters = [p for p in ROOT.glob("tests/**/*.py") if "subprocess.Popen(" in p.read_text()]
+    assert len(starters) > 5
+    assert {p.name for p in starters if "tied(" not in p.read_text()} == set()
+
+
 def test_a_forked_childs_server_dies_with_it() -> None:
     """The child ends by `os._exit` and closes nothing."""
 

@@ -38,6 +38,12 @@ def test_it_runs_commands(server: Server) -> None:
     assert caught.value.code == "WRONGTYPE"
 
 
+def test_it_shares_the_tests_cores_and_not_their_ctrl_c(server: Server) -> None:
+    """Cores are shared out by session, where the kernel does that; signals of a terminal go to a process group."""
+    assert os.getsid(server.pid) == os.getsid(0)
+    assert os.getpgid(server.pid) == server.pid
+
+
 def test_nothing_is_persisted(server: Server) -> None:
     """A restart on the same port loses data and scripts."""
     port, pid = server.port, server.pid

@@ -421,7 +421,7 @@ def test_one_node_of_a_cluster(own_cluster: Callable[..., ClusterGroup], fault: 
     bad, good = masters[0], masters[1:]  # the first in the URL: the one that would be asked first
     keys = [f"{{{cluster.tag_on(node)}}}".encode() for node in good]
     bad_key = f"{{{cluster.tag_on(bad)}}}".encode()
-    store = guarded(cluster.url, hooks=watch.hooks, timeout=4.0, connect_timeout=4.0)
+    store = guarded(cluster.url, hooks=watch.hooks, timeout=1.0, connect_timeout=1.0)
     load = Load(store, lambda n: tick(keys[n % 2]), threads=2, tasks=6)
     sick = Load(store, lambda _: tick(bad_key), threads=1, tasks=2)
     with load.running(), sick.running():

@@ -227,7 +227,7 @@ def test_a_node_dies_and_its_replica_takes_over(own_cluster: Callable[..., Clust
     keys = [f"{{{cluster.tag_on(node)}}}".encode() for node in rest]
     hit = f"{{{cluster.tag_on(victim)}}}".encode()
     slot = key_slot(hit)
-    store = guarded(cluster.url, timeout=4.0, connect_timeout=4.0)
+    store = guarded(cluster.url, timeout=1.0, connect_timeout=1.0)
     healthy = Load(store, lambda n: tick(keys[n % 2]), threads=2, tasks=4)
     struck = Load(store, lambda _: tick(hit), threads=2, tasks=4)
     with healthy.running(), struck.running():

@@ -17,6 +17,7 @@ from backendkit.core.events import Event
 from backendkit.resilience import CircuitBreaker, CircuitOpen, CircuitTransition
 from backendkit.stores import connect
 from tests.ground.cluster import ClusterGroup
+from tests.ground.lifeline import tied
 from tests.ground.loops import in_fork, in_threads
 from tests.ground.sentinel import SentinelGroup
 from tests.ground.single import Single
@@ -257,7 +258,7 @@ for thread in threads: thread.join()
 def test_permits_of_all_processes_threads_and_tasks(redis_single: Single, namespace: str) -> None:
     """4 processes of 8 threads and 50 tasks each: N calls are let through, not one more."""
     breaker_on(redis_single.url, namespace, trials=5).half_open()
-    argv = [sys.executable, "-c", TRIALS, redis_single.url, namespace, "go"]
+    argv = tied(sys.executable, "-c", TRIALS, redis_single.url, namespace, "go")
     workers = [
         subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
         for _ in range(4)

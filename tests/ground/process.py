@@ -9,13 +9,12 @@ to it.
 import os
 import signal
 import subprocess
-import sys
 from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 
-from tests.ground import lifeline
+from tests.ground.lifeline import tied
 from tests.ground.waiting import eventually
 
 _STARTED_WITHIN_S = 30.0
@@ -126,12 +125,14 @@ _Order = tuple[tuple[str, ...], Path, Path]
 def _popen(command: tuple[str, ...], directory: Path, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", lifeline.__file__, str(os.getpid()), *command],
+            tied(*command, number=signal.SIGKILL),
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C is for the tests, which then stop their servers
+            # A Ctrl-C is for the tests, which then stop their servers. A session of its own would do that, too, but
+            # Linux shares out cores by session (sched_autogroup): beside busy tests, a server then waits seconds.
+            process_group=0,
         )
 
 

@@ -5,7 +5,14 @@ import time
 
 import pytest
 
-from backendkit.core.clock import SECOND_US, Clock, ManualClock, SystemClock, seconds_of
+from backendkit.core.clock import (
+    SECOND_US,
+    Clock,
+    ManualClock,
+    SystemClock,
+    nanoseconds_of,
+    seconds_of,
+)
 from tests.ground.loops import in_threads
 
 
@@ -95,11 +102,12 @@ def test_threads_share_a_manual_clock() -> None:
     assert (clock.mono_us(), clock.wall_us()) == (16_000, 32_000)
 
 
-def test_seconds_are_the_clocks_own() -> None:
+def test_seconds_and_nanoseconds_are_the_clocks_own() -> None:
     """The machine's clock is read directly; any other is asked."""
     clock = ManualClock(mono_us=1_500_000)
-    seconds = seconds_of(clock)
-    assert seconds() == 1.5
+    seconds, nanoseconds = seconds_of(clock), nanoseconds_of(clock)
+    assert (seconds(), nanoseconds()) == (1.5, 1_500_000_000)
     clock.advance(500_000)
-    assert seconds() == 2.0
+    assert (seconds(), nanoseconds()) == (2.0, 2_000_000_000)
     assert abs(seconds_of(SystemClock())() - SystemClock().mono_us() / 1e6) < 60
+    assert abs(nanoseconds_of(SystemClock())() - SystemClock().mono_us() * 1000) < 60e9

@@ -24,9 +24,11 @@ from backendkit.cache.events import (
     NotStored,
     Replayed,
     StaleServed,
+    UpkeepFailed,
 )
 from backendkit.cache.face import Cache
 from backendkit.cache.face_async import AsyncCache
+from backendkit.cache.fence import Lease
 from backendkit.cache.key_template import KeyTemplate
 from backendkit.cache.l1 import L1, Entry
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, Load, loading
@@ -56,6 +58,7 @@ __all__ = [
     "FenceRefused",
     "JsonCodec",
     "KeyTemplate",
+    "Lease",
     "LeasesEvicted",
     "Load",
     "LoadFailed",
@@ -70,6 +73,7 @@ __all__ = [
     "SealKeys",
     "StaleServed",
     "TypedCodec",
+    "UpkeepFailed",
     "Wire",
     "WriteBehind",
     "loading",

@@ -1,147 +1,106 @@
-"""The invalidation channel of one cache: messages in, heartbeats out, and from both how far the first tier is to be trusted.
+"""The invalidation channel of one store: messages in, heartbeats out, for every cache that uses the store.
 
-The first tier counts until `max_l1_staleness` after the *sending* of the last heartbeat that every server has answered:
+A first tier counts until `max_l1_staleness` after the *sending* of the last heartbeat that every server has answered:
 an answer comes after all that was published before its question. Whoever was paused finds that time over at its first
-look, before any thread of ours has run. After a loss nothing counts until the first tier is empty and a new heartbeat is
-back. This page decides what to do; `upkeep` has the thread that does it.
+look, before any thread of ours has run. After a loss nothing counts until the first tier is empty, its subscription is
+confirmed, and a heartbeat is answered. This page decides what to do; `keeper` has the thread that does it.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from backendkit.cache import events
 from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, WAKE, Core, Message, read_message
-from backendkit.core.errors import StoreClosed, StoreError, StoreUnavailable
+from backendkit.core.errors import StoreUnavailable
 from backendkit.core.store import Broadcasts, Listener
 
 
-class Channel:
-    """Listens to all servers of one store for one cache. For one thread.
+class Ear:
+    """One cache's part of the channel: what a message does there, and for how long its first tier is trusted.
 
     Attributes:
-        identities: of the servers that were last listened to, by name; None before the first time.
+        name: of the channel that it listens to.
+        up: whether every server has confirmed that it listens, and its first tier was emptied after that.
     """
 
-    def __init__(self, core: Core, broadcasts: Broadcasts) -> None:
+    __slots__ = ("_awaited", "_ref", "_seen", "name", "up")
+
+    def __init__(self, core: Core) -> None:
         self._ref = weakref.ref(core)
-        self._broadcasts = broadcasts
-        self._lines: list[Listener] = []
-        self._sent: dict[int, float] = {}
-        self._answered: dict[str, int] = {}
-        self._number = 0
+        self._awaited: set[str] = set()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
-        self._last_answer = 0.0
-        self.identities: dict[str, bytes] | None = None
+        self.name = core.names.channel
+        self.up = False
 
     @property
-    def _core(self) -> Core:
+    def core(self) -> Core | None:
+        """Its cache's core while that lives."""
+        return self._ref()
+
+    @property
+    def staleness(self) -> float:
+        """Seconds for which its cache may be stale."""
         core = self._ref()
-        if core is None:
-            raise StoreClosed("the cache has gone")
-        return core
+        return _NEVER_S if core is None else core.local.staleness
 
-    @property
-    def up(self) -> bool:
-        """Whether it listens."""
-        return bool(self._lines)
+    def begin(self, servers: Iterator[str]) -> None:
+        """Wait until these have confirmed."""
+        self.up = False
+        self._awaited = set(servers)
 
-    def open(self) -> bool:
-        """Listen to all servers and forget what may have changed meanwhile; tell whether another one answers than before.
-
-        Raises:
-            StoreError: one of them cannot be listened to.
-        """
-        core = self._core
-        for server in self._broadcasts.primaries():
-            try:
-                self._lines.append(self._broadcasts.listen(server, core.names.channel))
-            except StoreError:
-                self._broadcasts.suspect(server)
-                self._hang_up()
-                raise
+    def confirmed(self, lines: Sequence[Listener], server: str) -> None:
+        """Note that a server has confirmed; after the last one forget what may have changed before."""
+        core = self._ref()
+        self._awaited.discard(server)
+        if self.up or self._awaited or core is None:
+            return
         core.local.flush()
-        self._sent.clear()
-        self._answered.clear()
-        self._last_answer = core.local.now()
-        before, now = self.identities, {line.server: line.identity for line in self._lines}
-        self.identities = now
-        core.tell(events.ChannelUp(tuple(now)))
-        for line in self._lines:
+        self.up = True
+        core.tell(events.ChannelUp(tuple(line.server for line in lines)))
+        for line in lines:
             if line.eviction == "volatile-ttl":
                 core.tell(events.LeasesEvicted(line.server, line.eviction))
-        return before is not None and set(before.values()) != set(now.values())
 
-    def beat(self) -> None:
-        """Send a heartbeat to every server.
-
-        Raises:
-            StoreError: one is lost, silent for too long, or there are others now.
-        """
-        now = self._core.local.now()
-        if now - self._last_answer > self._core.local.staleness:
-            for line in self._lines:
-                self._broadcasts.suspect(line.server)
-            raise StoreUnavailable("a heartbeat was not answered in time")
-        if {line.server for line in self._lines} != set(self._broadcasts.primaries()):
-            raise StoreUnavailable("there are other servers now")
-        self._number += 1
-        self._sent[self._number] = now
-        for line in self._lines:
-            line.ping(self._number)
-
-    def read(self, seconds: float) -> None:
-        """Handle what comes within `seconds`, which is shared by the servers.
-
-        Raises:
-            StoreError: one is lost.
-        """
-        for line in self._lines:
-            messages, beat = line.read(seconds / len(self._lines))
-            for raw in messages:
-                self._handle(raw)
-            if beat is not None:
-                self._answered[line.server] = beat
-                self._count()
-
-    def close(self, reason: str) -> None:
-        """Stop listening: what the first tier has counts no longer than it does by itself."""
-        self._hang_up()
+    def hear(self, raw: bytes, *, repeats: bool) -> None:
+        """Do what a message says; `repeats`: several servers tell each of them."""
         core = self._ref()
-        if core is not None:
-            core.local.l1.trusted_until = 0.0
-            core.tell(events.ChannelLost(reason))
-
-    def _hang_up(self) -> None:
-        for line in self._lines:
-            line.close()
-        self._lines = []
-
-    def _count(self) -> None:
-        """Trust until the staleness allowed after the last heartbeat that all have answered was sent."""
-        if len(self._answered) < len(self._lines):
+        if core is None:
             return
-        number = min(self._answered.values())
-        sent = self._sent.get(number)
-        if sent is None:
-            return
-        self._last_answer = self._core.local.now()
-        self._core.local.l1.trusted_until = sent + self._core.local.staleness
-        for old in [n for n in self._sent if n < number]:
-            del self._sent[old]
-
-    def _handle(self, raw: bytes) -> None:
         message = read_message(raw)
         if message is None:
-            self._core.local.flush()  # from a later version of this library, perhaps: it meant something
+            core.local.flush()  # from a later version of this library, perhaps: it meant something
+        elif message.kind != WAKE and core.names.is_done(message):
             return
-        if message.kind != WAKE and message.origin == self._core.names.origin:
-            return  # our own, which we have carried out before it returned
-        if len(self._lines) > 1 and self._repeated(message):
-            return
-        handle(self._core, message)
+        elif not (repeats and self._repeated(message)):
+            handle(core, message)
+
+    def trust(self, sent: float) -> None:
+        """Trust until the staleness allowed after a heartbeat was sent that all servers have answered."""
+        core = self._ref()
+        if core is not None and self.up:
+            core.local.l1.trusted_until = sent + core.local.staleness
+
+    def mute(self) -> bool:
+        """Hear nothing from now on; tell whether it did."""
+        core, was_up = self._ref(), self.up
+        self.up = False
+        if core is not None:
+            core.local.l1.trusted_until = 0.0
+        return was_up
+
+    def lose(self, reason: str) -> None:
+        """Hear nothing from now on: what the first tier has counts no longer than it does by itself."""
+        if self.mute():
+            self.mourn(reason)
+
+    def mourn(self, reason: str) -> None:
+        """Tell that it hears nothing."""
+        core = self._ref()
+        if core is not None:
+            core.tell(events.ChannelLost(reason))
 
     def _repeated(self, message: Message) -> bool:
         """Whether a Cluster's other node has told it before."""
@@ -152,6 +111,180 @@ class Channel:
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return False
+
+
+class Channel:
+    """Listens to all servers of one store, with one connection each. For one thread.
+
+    Args:
+        broadcasts: the store.
+        now: seconds on its clock.
+
+    Attributes:
+        lines: the connections; empty while it is closed.
+        identities: of the servers that were last listened to, by name; None before the first time.
+    """
+
+    def __init__(self, broadcasts: Broadcasts, now: Callable[[], float]) -> None:
+        self._broadcasts = broadcasts
+        self._now = now
+        self._ears: dict[bytes, list[Ear]] = {}
+        self._sent: dict[int, float] = {}
+        self._heard: dict[str, float] = {}
+        self._answered: dict[str, int] = {}
+        self._number = 0
+        self.lines: list[Listener] = []
+        self.identities: dict[str, bytes] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether it is connected."""
+        return bool(self.lines)
+
+    @property
+    def steady(self) -> bool:
+        """Whether a heartbeat was answered since it was opened."""
+        return bool(self._answered)
+
+    @property
+    def ears(self) -> list[Ear]:
+        """Who listens."""
+        return [ear for ears in self._ears.values() for ear in ears]
+
+    @property
+    def staleness(self) -> float:
+        """The least that a cache allows."""
+        return min((ear.staleness for ear in self.ears), default=_NEVER_S)
+
+    def open(self) -> bool:
+        """Connect to all servers; tell whether another one answers than before.
+
+        Raises:
+            StoreError: one of them cannot be listened to.
+        """
+        for server in self._broadcasts.primaries():
+            try:
+                self.lines.append(self._broadcasts.listen(server))
+            except BaseException:
+                self._broadcasts.suspect(server)
+                self.abandon()
+                raise
+        if not self.lines:
+            raise StoreUnavailable("there is no server to listen to")
+        self._sent.clear()
+        self._answered.clear()
+        self._heard = dict.fromkeys((line.server for line in self.lines), self._now())
+        before, now = self.identities, {line.server: line.identity for line in self.lines}
+        self.identities = now
+        for ear in self.ears:
+            self._subscribe(ear)
+        return before is not None and set(before.values()) != set(now.values())
+
+    def join(self, ear: Ear) -> None:
+        """Listen for one cache more; it is trusted as soon as all servers have confirmed and answered.
+
+        Raises:
+            StoreError: a connection is lost.
+        """
+        ears = self._ears.setdefault(ear.name, [])
+        if ear not in ears:
+            ears.append(ear)
+        self._subscribe(ear)
+
+    def leave(self, ear: Ear) -> None:
+        """Listen for one cache less.
+
+        Raises:
+            StoreError: a connection is lost.
+        """
+        ears = self._ears[ear.name]
+        ears.remove(ear)
+        ear.lose("the cache was closed")
+        if not ears:
+            del self._ears[ear.name]
+            for line in self.lines:
+                line.unsubscribe(ear.name)
+
+    def beat(self) -> None:
+        """Send a heartbeat to every server.
+
+        Raises:
+            StoreError: one is lost, silent for too long, or there are others now.
+        """
+        now, staleness = self._now(), self.staleness
+        silent = [server for server, heard in self._heard.items() if now - heard > staleness]
+        for server in silent:
+            self._broadcasts.suspect(server)
+        if silent:
+            raise StoreUnavailable("a heartbeat was not answered in time")
+        if set(self._heard) != set(self._broadcasts.primaries()):
+            raise StoreUnavailable("there are other servers now")
+        self._number += 1
+        self._sent[self._number] = now
+        for line in self.lines:
+            line.ping(self._number)
+
+    def read(self, line: Listener) -> list[tuple[Ear, Exception]]:
+        """Handle what has come from a server; return who failed at it, and hears nothing any more.
+
+        Raises:
+            StoreError: the connection is lost.
+        """
+        heard, beat = line.read()
+        failed: list[tuple[Ear, Exception]] = []
+        repeats = len(self.lines) > 1
+        for name, raw in heard:
+            for ear in tuple(self._ears.get(name, ())):
+                try:
+                    if raw is None:
+                        ear.confirmed(self.lines, line.server)
+                    elif ear.up:
+                        ear.hear(raw, repeats=repeats)
+                except Exception as error:  # noqa: BLE001 - one cache's trouble is none of the others'
+                    ear.lose(f"a message was not handled: {type(error).__name__}")
+                    failed.append((ear, error))
+        if heard or beat is not None:
+            self._heard[line.server] = self._now()
+        if beat is not None:
+            self._answered[line.server] = beat
+            self._count()
+        return failed
+
+    def close(self, reason: str) -> None:
+        """Disconnect: what the first tiers have counts no longer than it does by itself."""
+        self.abandon()
+        for ear in self.ears:
+            ear.lose(reason)
+
+    def end(self) -> list[Ear]:
+        """Disconnect, and listen for nobody; return who is to be told of it."""
+        self.abandon()
+        ears, self._ears = self.ears, {}
+        return [ear for ear in ears if ear.mute()]
+
+    def abandon(self) -> None:
+        """Close the connections, and tell nobody."""
+        lines, self.lines = self.lines, []
+        for line in lines:
+            line.close()
+
+    def _subscribe(self, ear: Ear) -> None:
+        ear.begin(line.server for line in self.lines)
+        for line in self.lines:
+            line.subscribe(ear.name)
+
+    def _count(self) -> None:
+        """Trust until the staleness allowed after the last heartbeat that all have answered was sent."""
+        if len(self._answered) < len(self.lines):
+            return
+        number = min(self._answered.values())
+        sent = self._sent.get(number)
+        if sent is None:
+            return
+        for ear in self.ears:
+            ear.trust(sent)
+        for old in [n for n in self._sent if n < number]:
+            del self._sent[old]
 
 
 def handle(core: Core, message: Message) -> None:
@@ -179,3 +312,6 @@ def tags_of(about: str) -> Sequence[str]:
 
 _REMEMBERED = 4_096
 """Numbers of messages that are kept to know them again."""
+
+_NEVER_S = 3_600.0
+"""The staleness of a cache that has gone."""

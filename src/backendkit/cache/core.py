@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ from backendkit.cache.decide import timing
 from backendkit.cache.decide.entry import Entry
 from backendkit.cache.decide.tier import Answer, Keys, Life, Post
 from backendkit.cache.errors import Corrupt, NotEncodable
-from backendkit.cache.local import Local, Record, Scope
+from backendkit.cache.local import Local, Record, Scope, Ticket
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import Counts
 from backendkit.cache.values import frozen, is_immutable, size_of
@@ -63,7 +64,9 @@ class Names:
     """
 
     __slots__ = (
+        "_given_up",
         "_head",
+        "_lost_up_to",
         "_numbers",
         "_space",
         "_tail",
@@ -86,6 +89,8 @@ class Names:
         """Be another process from now on."""
         self.origin = os.urandom(8)
         self._numbers = count(1)
+        self._given_up: set[bytes] = set()
+        self._lost_up_to = b""
 
     def keys(self, key: str) -> Keys:
         """Return the second tier's keys of an entry and its lease."""
@@ -99,8 +104,26 @@ class Names:
 
     def post(self, kind: bytes, about: str) -> Post:
         """Return the channel, and a message for it."""
-        number = next(self._numbers).to_bytes(8, "big")
-        return self.channel, kind + self.origin + number + about.encode("utf-8", "surrogatepass")
+        return self.channel, kind + self.origin + self._number() + about.encode(*_TEXT)
+
+    def again(self, raw: bytes) -> bytes:
+        """Return a message under a number of its own: a Cluster's listeners know those that they have heard."""
+        return raw[:1] + self.origin + self._number() + raw[17:]
+
+    def give_up(self, raw: bytes) -> None:
+        """Note that nobody waits for what has this message: should it run later, it is news to this process too."""
+        self._given_up.add(raw[9:17])
+        if len(self._given_up) > _MOST_GIVEN_UP:
+            self._lost_up_to, self._given_up = max(self._given_up), set()
+
+    def is_done(self, message: Message) -> bool:
+        """Whether a message is this process's own, and whoever sent it does here what it says, or has done so."""
+        if message.origin != self.origin:
+            return False
+        return message.number not in self._given_up and message.number > self._lost_up_to
+
+    def _number(self) -> bytes:
+        return next(self._numbers).to_bytes(8, "big")
 
 
 class Message(NamedTuple):
@@ -117,7 +140,7 @@ def read_message(raw: bytes) -> Message | None:
     if len(raw) < 17:
         return None
     try:
-        return Message(raw[:1], raw[1:9], raw[9:17], raw[17:].decode("utf-8", "surrogatepass"))
+        return Message(raw[:1], raw[1:9], raw[9:17], raw[17:].decode(*_TEXT))
     except UnicodeDecodeError:
         return None
 
@@ -157,9 +180,16 @@ class Packed(NamedTuple):
         return self.meta + self.payload
 
 
+_TEXT = ("utf-8", "surrogatepass")
+"""Keys and tags may be any text, even half of a pair."""
+
+_MOST_GIVEN_UP = 10_000
+"""Numbers that are kept; beyond it all messages of this process up to the latest of them are handled like another's."""
+
+
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Core:
-    """The parts of one cache."""
+    """The parts of one cache; `lost` are tickets of leases that were let fall, to be landed when next one is taken."""
 
     local: Local
     names: Names
@@ -171,6 +201,7 @@ class Core:
     upkeep: Upkeep
     alone: bool
     chance: Callable[[], float]
+    lost: deque[tuple[str, Ticket]] = field(default_factory=deque)
 
     def tell(self, event: Event) -> None:
         """Emit an event."""

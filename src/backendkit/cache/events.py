@@ -78,3 +78,10 @@ class Replayed(Event):
     """Another server answers than before: `count` recent invalidations of this process were repeated there."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepFailed(Event):
+    """The thread that keeps the cache in step met an error that nobody foresaw; it goes on, and trusts nothing it may have missed."""
+
+    error: str

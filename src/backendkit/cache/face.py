@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from backendkit.cache import bulk, flow, writes
+from backendkit.cache import bulk, fence, flow, writes
 from backendkit.cache.behind import Behind
 from backendkit.cache.calls import call_of, checked, never, pairs_of
 from backendkit.cache.codecs import Codec
 from backendkit.cache.core import Core, Names
 from backendkit.cache.decorator import Cached, cached
 from backendkit.cache.face_async import AsyncCache
+from backendkit.cache.fence import Lease
 from backendkit.cache.io import AwaitingIO, BlockingIO
 from backendkit.cache.l1 import L1
 from backendkit.cache.loading import MISSING, check_tags
@@ -181,6 +182,18 @@ class Cache:
         calls = [call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
         return step(bulk.get_or_load_many(self._io, self._core, calls, loader))
 
+    def lease(self, key: str) -> Lease:
+        """Take the right to `set` a value that is going to be read now, unless it is invalidated meanwhile. One batch.
+
+            with cache.lease("user:42") as lease:
+                row = database.user(42)
+                cache.set("user:42", row, lease=lease)
+
+        Until it is used or ended, who loads the key waits for it, as for a load: do not ask for the key under it.
+        Never raises, unless strict: a lease that could not be had stores nothing.
+        """
+        return step(fence.take(self._io, self._core, checked((key,))[0]))
+
     def set(
         self,
         key: str,
@@ -189,15 +202,31 @@ class Cache:
         ttl: Duration | None = None,
         tags: Iterable[str] = (),
         policy: CachePolicy | None = None,
-    ) -> None:
+        lease: Lease | None = None,
+    ) -> bool:
         """Store a value in both tiers, whatever is there; other processes drop theirs. One round trip.
+
+        Args:
+            key: see `get_or_load`; so are ttl, tags and policy.
+            value: None is one.
+            ttl: None: as the policy says.
+            tags: what it is dropped by.
+            policy: None: the cache's.
+            lease: of `lease(key)`, taken before the value was read; it is used up.
+
+        Returns:
+            False: there was a lease, and since it was taken the key was removed, set or loaded elsewhere, one of the tags
+            or the namespace was, or it was never granted; nothing was stored.
 
         Raises:
             NotEncodable: the codec cannot keep the value.
             StoreError: it is not in the second tier, or nobody knows; the first has it not.
         """
         call = call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy)
+        if lease is not None:
+            return step(fence.put(self._io, self._core, call, value, lease))
         step(writes.set_many(self._io, self._core, [(call, value)]))
+        return True
 
     def set_many(
         self,
@@ -262,7 +291,7 @@ class Cache:
         )
 
     def close(self) -> None:
-        """Stop listening. The store stays open: it belongs to whoever made it."""
+        """Stop listening, until it is used again. The store stays open: it belongs to whoever made it."""
         self._core.upkeep.close()
 
     def __repr__(self) -> str:

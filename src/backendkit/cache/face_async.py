@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from backendkit.cache import bulk, flow, writes
+from backendkit.cache import bulk, fence, flow, writes
 from backendkit.cache.calls import call_of, checked, never, pairs_of
 from backendkit.cache.core import Core
 from backendkit.cache.decorator import Cached, cached
+from backendkit.cache.fence import Lease
 from backendkit.cache.io import AwaitingIO
 from backendkit.cache.loading import MISSING, check_tags
 from backendkit.cache.policy import CachePolicy
@@ -85,6 +86,10 @@ class AsyncCache:
         calls = [call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
         return await bulk.get_or_load_many(self._io, self._core, calls, loader)
 
+    async def lease(self, key: str) -> Lease:
+        """Take the right to `set` what is going to be read now; see `Cache.lease`."""
+        return await fence.take(self._io, self._core, checked((key,))[0])
+
     async def set(
         self,
         key: str,
@@ -93,10 +98,14 @@ class AsyncCache:
         ttl: Duration | None = None,
         tags: Iterable[str] = (),
         policy: CachePolicy | None = None,
-    ) -> None:
+        lease: Lease | None = None,
+    ) -> bool:
         """Store a value in both tiers; see `Cache.set`."""
         call = call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy)
+        if lease is not None:
+            return await fence.put(self._io, self._core, call, value, lease)
         await writes.set_many(self._io, self._core, [(call, value)])
+        return True
 
     async def set_many(
         self,

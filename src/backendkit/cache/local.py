@@ -182,16 +182,22 @@ class Local:
         gone.clear()
         return True
 
-    def replace(self, key: str, ticket: Ticket, record: Record | None) -> None:
+    def replace(self, key: str, ticket: Ticket, record: Record) -> None:
         """Store what this process itself has just set; all that was asked for before is detached."""
+        if not self.settle(key, ticket, record):
+            self.drop(key)
+
+    def settle(self, key: str, ticket: Ticket, record: Record) -> bool:
+        """Store as `fill` does, and tell whether; all else that was asked for before is detached."""
         with self._lock:
-            was_attached = ticket.attached
+            if not ticket.attached or (record.scope is not None and not record.scope.alive):
+                return False
             gone = self._drop(key)
-            if record is not None and was_attached and (record.scope is None or record.scope.alive):
-                record.era = self.era
-                gone += self.l1.place(key, record)
+            record.era = self.era
+            gone += self.l1.place(key, record)
         self.flights.detach(key)
         gone.clear()
+        return True
 
     def drop(self, key: str) -> None:
         """Forget an entry, and detach all that is under way for it."""

@@ -1,23 +1,23 @@
-"""What goes on beside the callers, in one thread: the channel, the leases of loads that run, invalidations that wait.
+"""What goes on beside the callers of one cache: leases of loads that run, invalidations that wait or may be lost.
 
-The thread starts with the first use of the second tier, again after a fork, and holds its cache weakly: it ends with
-it. It never runs a loader.
+Callers note here what is to be seen to; the store's `Keeper` has the thread that does it.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from backendkit.cache import events
-from backendkit.cache.channel import Channel
+from backendkit.cache.channel import Ear
 from backendkit.cache.core import CLEAR, Core
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import Keys
+from backendkit.cache.keeper import Keeper, keeper_of
 from backendkit.core.errors import StoreClosed, StoreError
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation
@@ -54,89 +54,129 @@ class Idle:
         """Do nothing."""
 
 
-class Thread:
+class Busy:
     """The upkeep of a cache of two tiers.
 
     Args:
         core: whose.
         store: where operations run.
-        broadcasts: what to listen to; None: there is no channel.
+        keeper: who has the thread.
+        listens: whether there is a channel.
     """
 
-    def __init__(self, core: Core, store: Store, broadcasts: Broadcasts | None) -> None:
-        self._core = weakref.ref(core)
+    def __init__(self, core: Core, store: Store, keeper: Keeper, *, listens: bool) -> None:
+        self._ref = weakref.ref(core)
         self._store = store
-        self._broadcasts = broadcasts
+        self._keeper = keeper
+        self._listens = listens
         self._coherence = core.coherence
         self._now = core.local.now
-        self._closed = False
+        self._renewal_s = core.coherence.lease_us / 1e6 * _RENEW_SHARE
         self.after_fork_in_child()
         remake_after_fork(self)
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: the thread is the parent's, and so are the loads and the queue."""
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        """Begin anew: the loads and the queue are the parent's."""
+        self._lock = threading.RLock()
         self._leases: dict[bytes, Keys] = {}
         self._recent: deque[tuple[float, Operation[Any]]] = deque(maxlen=_MOST_RECENT)
-        self._queue: OrderedDict[object, tuple[tuple[str, ...], Operation[Any]]] = OrderedDict()
+        self._queue: OrderedDict[object, _Waiting] = OrderedDict()
         self._queued: dict[str, int] = {}
         self._overflows = 0
+        self._renew_at = math.inf
+        self._flush_at = -math.inf
+        self._pause = _FIRST_PAUSE_S
+        self._joined: object = None
+        core = self._ref()
+        self.ear = Ear(core) if self._listens and core is not None else None
+
+    @property
+    def core(self) -> Core | None:
+        """Its cache's core while that lives."""
+        return self._ref()
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
-        if self._thread is not None or self._closed:
-            return
-        with self._lock:
-            if self._thread is None:
-                thread = threading.Thread(
-                    target=_live, args=(weakref.ref(self),), name="backendkit-cache", daemon=True
-                )
-                with suppress(RuntimeError):  # no more threads: without one entries count less long
-                    thread.start()
-                    self._thread = thread
+        """See to it that the thread works for this cache; 0.1 us where it does."""
+        keeper = self._keeper
+        if self._joined is not keeper.term or not keeper.runs:
+            self._joined = keeper.term
+            keeper.join(self)
 
     def close(self) -> None:
-        """End the thread."""
-        self._closed = True
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(2 * _TURN_S)
+        """Have the thread work for this cache no more, until it is used again."""
+        self._joined = None
+        self._keeper.leave(self)
+
+    def tend(self, core: Core, now: float) -> float:
+        """Do what is due, and return when there is something again; for the thread.
+
+        Raises:
+            StoreClosed: there will be nothing any more.
+        """
+        if not self._leases:
+            self._renew_at = math.inf
+        elif self._renew_at == math.inf:
+            self._renew_at = now + self._renewal_s
+        elif now >= self._renew_at:
+            self._renew_at = now + self._renewal_s
+            self.renew()
+        if not self._waits():
+            self._pause = _FIRST_PAUSE_S
+            return self._renew_at
+        if now >= self._flush_at:
+            self._flush_at = now + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
+            self._try_to_flush(core)
+        return min(self._renew_at, self._flush_at)
 
     # Leases
 
     def hold(self, token: bytes, keys: Keys) -> None:
         """Renew a lease until `let_go`."""
         self._leases[token] = keys
+        if self._keeper.sleeps_until > self._now() + self._renewal_s:
+            self._keeper.wake()
 
     def let_go(self, token: bytes) -> None:
         """Renew it no longer."""
         self._leases.pop(token, None)
 
     def renew(self) -> None:
-        """Prolong all leases; forget those that have gone."""
+        """Prolong all leases; forget those that have gone.
+
+        Raises:
+            StoreClosed: none can be.
+        """
         held = list(self._leases.items())
-        if not held:
-            return
         lease_us = self._coherence.lease_us
         outcomes = self._store.run_many([tier.renew(keys, token, lease_us) for token, keys in held])
         for (token, _), outcome in zip(held, outcomes, strict=True):
-            if not isinstance(outcome, Error) and not outcome.value:
-                self.let_go(token)
+            if not isinstance(outcome, Error):
+                if not outcome.value:
+                    self.let_go(token)
+            elif isinstance(outcome.error, StoreClosed):
+                raise outcome.error
 
     # Invalidations
 
     def note(self, operation: Operation[Any]) -> None:
         """Remember an invalidation that was carried out, for as long as a replica may lag behind."""
-        self._recent.append((self._now(), operation))
+        now, recent = self._now(), self._recent
+        recent.append((now, operation))
+        since = now - self._coherence.window_us / 1e6
+        while recent and recent[0][0] < since:
+            recent.popleft()
 
     def replay(self, core: Core) -> None:
-        """Repeat recent invalidations where another server answers now, which may never have heard of them."""
+        """Repeat recent invalidations where another server answers now, which may never have heard of them.
+
+        Raises:
+            StoreError: not all have been repeated.
+        """
         since = self._now() - self._coherence.window_us / 1e6
-        operations = [operation for at, operation in list(self._recent) if at >= since]
+        operations = [anew(core, operation) for at, operation in list(self._recent) if at >= since]
         if self._coherence.on_restart == "clear":
-            key = core.names.versions(())[:1]
-            operations.append(versions.bump(key, [core.draw()], core.names.post(CLEAR, "")))
+            operations.append(clearing(core))
         for outcome in self._store.run_many(operations):
             outcome.unwrap()
         core.local.flush()  # what was read meanwhile; of our own messages we hear nothing
@@ -144,155 +184,131 @@ class Thread:
 
     def queue(self, keys: Iterable[str], operation: Operation[Any]) -> None:
         """Keep an invalidation that could not be sent; beyond the bound nothing in the second tier is trusted."""
+        # What names no key concerns all: tags and the namespace.
+        waiting = _Waiting(tuple(keys) or ("",), operation)
+        name = (operation.script, operation.keys)
         with self._lock:
-            if len(self._queue) >= self._coherence.max_queue:
+            if name in self._queue:
+                self._queue[name] = waiting
+            elif len(self._queue) >= self._coherence.max_queue:
                 self._overflows += 1
-                return
-            names = tuple(keys)
-            # What names no key concerns all: tags and the namespace.
-            self._queue[object() if not names else (names, operation.script)] = (names, operation)
-            self._count_queued()
+            else:
+                self._queue[name] = waiting
+                for key in waiting.keys:
+                    self._queued[key] = self._queued.get(key, 0) + 1
+        self._flush_at = -math.inf
         self.start()
+        self._keeper.wake()
 
     def trusts(self, key: str) -> bool:
         """Whether no invalidation of `key` waits."""
-        if not self._queue and not self._overflows:
+        if not self._waits():
             return True
         return not (self._overflows or key in self._queued or "" in self._queued)
 
     def flush_queue(self, core: Core) -> None:
-        """Send what waits, oldest first; after an overflow the whole namespace is cleared instead."""
-        if not self._queue and not self._overflows:
-            return
+        """Send what waits, oldest first; after an overflow the whole namespace is cleared instead.
+
+        Raises:
+            StoreError: the namespace could not be cleared.
+        """
         with self._lock:
             waiting = list(self._queue.items())
             overflows = self._overflows
         if overflows:
-            key = core.names.versions(())[:1]
-            self._store.run(versions.bump(key, [core.draw()], core.names.post(CLEAR, "")))
-            core.local.clear()
-        outcomes = self._store.run_many([operation for _, (_, operation) in waiting])
+            self._store.run(clearing(core))
+            core.local.flush()
+        outcomes = self._store.run_many([anew(core, each.operation) for _, each in waiting])
+        for outcome in outcomes:
+            if isinstance(outcome, Error) and isinstance(outcome.error, StoreClosed):
+                raise outcome.error
+        landed = [
+            each
+            for each, outcome in zip(waiting, outcomes, strict=True)
+            if not isinstance(outcome, Error)
+        ]
+        for _, each in landed:  # before it is trusted again: versions may have been read meanwhile
+            _repeat_here(core, each)
+            self.note(each.operation)
         with self._lock:
-            for (number, what), outcome in zip(waiting, outcomes, strict=True):
-                if not isinstance(outcome, Error):
-                    self.note(what[1])
-                    if self._queue.get(number) is what:
-                        del self._queue[number]
+            for name, each in landed:
+                if self._queue.get(name) is each:
+                    del self._queue[name]
+                    self._uncount(each)
             self._overflows -= overflows  # those that came meanwhile are for the next time
-            self._count_queued()
 
-    def _count_queued(self) -> None:
-        self._queued = {key: 1 for names, _ in self._queue.values() for key in (names or ("",))}
+    def _uncount(self, waiting: _Waiting) -> None:
+        for key in waiting.keys:
+            left = self._queued[key] - 1
+            if left:
+                self._queued[key] = left
+            else:
+                del self._queued[key]
 
-    # The thread's work
+    def _waits(self) -> bool:
+        return bool(self._queue or self._overflows)
 
-    def channel(self, core: Core) -> Channel | None:
-        """Return a channel to open, if there shall be one."""
-        if self._broadcasts is None or not self._coherence.channel:
-            return None
-        return Channel(core, self._broadcasts)
-
-    @property
-    def ended(self) -> bool:
-        """Whether nobody needs it any more."""
-        return self._closed or self._core() is None
-
-    def core(self) -> Core | None:
-        """Return its cache's core while that lives."""
-        return self._core()
-
-
-class _Life:
-    """The thread's own state: when what is due next."""
-
-    def __init__(self, upkeep: Thread, core: Core) -> None:
-        self.channel = upkeep.channel(core)
-        self.beat_at = self.open_at = self.renew_at = 0.0
-        self.pause = _FIRST_PAUSE_S
-
-    def turn(self, upkeep: Thread, core: Core) -> None:
-        """Do what is due, and listen for a moment."""
-        now = core.local.now()
-        channel = self.channel
-        if channel is not None and not channel.up and now >= self.open_at:
-            self._open(upkeep, core, channel)
-        if now >= self.renew_at:
-            self.renew_at = now + core.coherence.lease_us / 1e6 * _RENEW_SHARE
-            self._mend(upkeep, core)
-        if channel is None or not channel.up:
-            threading.Event().wait(_TURN_S / 4)
-            return
+    def _try_to_flush(self, core: Core) -> None:
         try:
-            if now >= self.beat_at:
-                self.beat_at = now + core.local.staleness * _BEAT_SHARE
-                channel.beat()
-            channel.read(_TURN_S / 4)
-        except StoreError as error:
-            channel.close(error.reason)
-            self.open_at = 0.0
-
-    def _open(self, upkeep: Thread, core: Core, channel: Channel) -> None:
-        try:
-            other = channel.open()
-        except StoreError:
-            self.open_at = core.local.now() + self.pause
-            self.pause = min(2 * self.pause, _LONGEST_PAUSE_S)
-            return
-        self.pause, self.beat_at = _FIRST_PAUSE_S, 0.0
-        if other:
-            try:
-                upkeep.replay(core)
-            except StoreError as error:
-                channel.identities = {}  # another than before, still
-                channel.close(error.reason)
-
-    def _mend(self, upkeep: Thread, core: Core) -> None:
-        try:
-            upkeep.renew()
-            upkeep.flush_queue(core)
+            self.flush_queue(core)
         except StoreClosed:
-            upkeep.close()
+            raise
         except StoreError:
-            return  # the next turn tries again
+            return  # another time
 
 
-def _live(ref: weakref.ref[Thread]) -> None:
-    """The thread's whole life; between turns nothing here keeps the cache alive."""
-    life: _Life | None = None
-    while True:
-        upkeep = ref()
-        core = None if upkeep is None else upkeep.core()
-        if upkeep is None or core is None or upkeep.ended:
-            break
-        if life is None:
-            life = _Life(upkeep, core)
-        life.turn(upkeep, core)
-        del upkeep, core
-    if life is not None and life.channel is not None:
-        life.channel.close("the cache was closed")
+class _Waiting:
+    """An invalidation in the queue; `keys` is `("",)` where it concerns all."""
+
+    __slots__ = ("keys", "operation")
+
+    def __init__(self, keys: tuple[str, ...], operation: Operation[Any]) -> None:
+        self.keys = keys
+        self.operation = operation
 
 
-def upkeep_of(core: Core, store: Store) -> Thread:
+def anew(core: Core, operation: Operation[Any]) -> Operation[Any]:
+    """Return a removal to be sent once more: another message, which nobody has heard, and versions that nothing carries.
+
+    The versions that it had may have been replaced by somebody else's since, and entries that carry them still lie there.
+    """
+    *args, raw = operation.args
+    if operation.script is versions.BUMP:
+        args[1:-1] = [core.draw() for _ in args[1:-1]]
+    args.append(core.names.again(raw))  # type: ignore[arg-type] # a removal's last argument is its message
+    return Operation(operation.script, operation.keys, tuple(args), operation.read)
+
+
+def clearing(core: Core) -> Operation[bool]:
+    """Return the operation that clears the namespace."""
+    return versions.bump(core.names.versions(())[:1], [core.draw()], core.names.post(CLEAR, ""))
+
+
+def _repeat_here(core: Core, waiting: _Waiting) -> None:
+    if waiting.keys == ("",):
+        core.local.flush()
+        return
+    softens = waiting.operation.script is tier.EXPIRE
+    for key in waiting.keys:
+        (core.local.soften if softens else core.local.drop)(key)
+
+
+def upkeep_of(core: Core, store: Store) -> Busy:
     """Return the upkeep of a cache of two tiers; it does not run yet."""
-    inner = store.store if isinstance(store, Guarded) else store
-    broadcasts = inner if isinstance(inner, Broadcasts) else None
-    return Thread(core, store, cast("Broadcasts | None", broadcasts))
+    inner: object = store.store if isinstance(store, Guarded) else store
+    if not isinstance(inner, Broadcasts):
+        return Busy(core, store, Keeper(store.clock, None), listens=False)
+    return Busy(core, store, inner.companion(keeper_of), listens=core.coherence.channel)
 
 
 IDLE = Idle()
 """The upkeep of every cache of one tier."""
 
-_TURN_S = 0.2
-"""A caller that closes waits for so long, twice at the most."""
-
-_BEAT_SHARE = 0.25
-"""Heartbeats come so often in the staleness allowed."""
-
 _RENEW_SHARE = 0.3
 """Leases are renewed so often in their life: at 1 s, every 0.3 s."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
-"""Between attempts to listen again."""
+"""Between attempts to send what waits."""
 
 _MOST_RECENT = 100_000
 """Recent invalidations that are kept to be repeated."""

@@ -104,15 +104,25 @@ async def _carried_here(
     io: CacheIO,
     operations: Sequence[Operation[R]],
     keys: Sequence[str],
+    core: Core,
     here: Callable[[str], None],
 ) -> list[Outcome[R]]:
-    """Carry out operations; given up on the way, they may have run, and this process hears nothing of its own."""
+    """Carry out operations; those that are given up may run, or have run, without anybody waiting for them."""
     try:
-        return await carried(io, operations)
+        outcomes = await carried(io, operations)
     except BaseException:
-        for key in keys:
+        for key, operation in zip(keys, operations, strict=True):
+            core.names.give_up(_message(operation))
             here(key)
         raise
+    for operation, outcome in zip(operations, outcomes, strict=True):
+        if isinstance(outcome, Error):
+            core.names.give_up(_message(operation))
+    return outcomes
+
+
+def _message(operation: Operation[Any]) -> bytes:
+    return operation.args[-1]  # type: ignore[return-value] # of whatever publishes it is the last
 
 
 def missed(core: Core, outcome: Error) -> None:
@@ -166,7 +176,7 @@ async def _put_many(
         packed = core.packed(call, each, scope, strict=True)
         keys, post = names.keys(call.key), names.post(DROP, call.key)
         operations.append(tier.put(keys, each.life, packed.tail if packed else b"", post))
-    return await _carried_here(io, operations, [call.key for call in calls], core.local.drop)
+    return await _carried_here(io, operations, [call.key for call in calls], core, core.local.drop)
 
 
 async def invalidate(io: CacheIO, core: Core, keys: Sequence[str]) -> None:
@@ -190,7 +200,7 @@ async def _remove(
     core.upkeep.start()
     names = core.names
     operations = [make(names.keys(key), names.post(kind, key)) for key in keys]
-    outcomes = await _carried_here(io, operations, keys, here)
+    outcomes = await _carried_here(io, operations, keys, core, here)
     failures: list[Error] = []
     for key, operation, outcome in zip(keys, operations, outcomes, strict=True):
         if not isinstance(outcome, Error):
@@ -230,8 +240,9 @@ async def _bump(
     try:
         await io.run(operation)
         core.upkeep.note(operation)
-    except StoreError:
-        if core.coherence.on_unreachable != "queue":
+    except BaseException as error:
+        core.names.give_up(_message(operation))
+        if not isinstance(error, StoreError) or core.coherence.on_unreachable != "queue":
             raise
         core.upkeep.queue([], operation)
     finally:

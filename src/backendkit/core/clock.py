@@ -72,8 +72,8 @@ def seconds_of(clock: Clock) -> Callable[[], float]:
     return lambda: clock.mono_us() / SECOND_US
 
 
-def nanoseconds(clock: Clock) -> Callable[[], int]:
-    """Return a quick reading of a clock's `mono_us`, in nanoseconds: hot paths read it twice per call."""
+def nanoseconds_of(clock: Clock) -> Callable[[], int]:
+    """Return the clock's monotonic reading in whole nanoseconds, as quick as `seconds_of`, where none may be rounded."""
     if type(clock) is SystemClock:
         return time.monotonic_ns
     return lambda: clock.mono_us() * 1000

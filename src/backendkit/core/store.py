@@ -6,7 +6,7 @@ awaited; both reach the same keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -126,24 +126,38 @@ class Reopening(Protocol):
 
 
 class Listener(Protocol):
-    """Listens to one server, on one channel.
+    """Listens to one server.
 
     Attributes:
         server: its name.
         identity: changes when another server, or one that has lost its data, answers to the name.
         eviction: what the server drops when it is full, in Redis's words.
+        pending: whether more has come than `read` has returned.
     """
 
     server: str
     identity: bytes
     eviction: str
+    pending: bool
+
+    def fileno(self) -> int:
+        """Return the socket to wait on."""
+        ...
+
+    def subscribe(self, channel: bytes) -> None:
+        """Ask for a channel; `read` returns it with None as soon as the server has heard of that."""
+        ...
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """Ask for a channel no more."""
+        ...
 
     def ping(self, number: int) -> None:
         """Send a heartbeat: its answer comes after all that was published before it was sent."""
         ...
 
-    def read(self, seconds: float) -> tuple[list[bytes], int | None]:
-        """Return the messages that have come, and the last heartbeat that was answered; waits for `seconds` at the most."""
+    def read(self) -> tuple[list[tuple[bytes, bytes | None]], int | None]:
+        """Return channels and messages that have come, and the last heartbeat that was answered; never waits."""
         ...
 
     def close(self) -> None:
@@ -151,15 +165,31 @@ class Listener(Protocol):
         ...
 
 
+class Companion(Protocol):
+    """What lives beside a store."""
+
+    def store_closed(self) -> None:
+        """End what needs the store."""
+        ...
+
+
+C = TypeVar("C", bound=Companion)
+
+
 @runtime_checkable
 class Broadcasts(Protocol):
     """A store whose scripts can publish, and which can be listened to."""
+
+    @property
+    def clock(self) -> Clock:
+        """The store's clock."""
+        ...
 
     def primaries(self) -> Sequence[str]:
         """Return the servers whose scripts may publish: to miss nothing, all must be listened to."""
         ...
 
-    def listen(self, server: str, channel: bytes) -> Listener:
+    def listen(self, server: str) -> Listener:
         """Return who listens to a server.
 
         Raises:
@@ -169,4 +199,8 @@ class Broadcasts(Protocol):
 
     def suspect(self, server: str) -> None:
         """Note that a server does not answer: `primaries` asks anew."""
+        ...
+
+    def companion(self, make: Callable[[Broadcasts], C]) -> C:
+        """Return what `make` has made of this store for whoever asked first; it is told when the store closes."""
         ...

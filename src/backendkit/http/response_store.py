@@ -37,7 +37,7 @@ class ResponseStore(Protocol):
         """Return a value, loaded once where there is none."""
         ...
 
-    def set(self, key: str, value: Any, *, ttl: float, tags: Iterable[str]) -> None:
+    def set(self, key: str, value: Any, *, ttl: float, tags: Iterable[str]) -> object:
         """Store a value of dicts, lists, text, numbers."""
         ...
 
@@ -65,7 +65,7 @@ class AsyncResponseStore(Protocol):
         """Return a value, loaded once where there is none."""
         ...
 
-    async def set(self, key: str, value: Any, *, ttl: float, tags: Iterable[str]) -> None:
+    async def set(self, key: str, value: Any, *, ttl: float, tags: Iterable[str]) -> object:
         """Store a value."""
         ...
 

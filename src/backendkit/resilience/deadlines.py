@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from backendkit.core import checks, context
 from backendkit.core.checks import Duration
-from backendkit.core.clock import Clock, SystemClock, nanoseconds
+from backendkit.core.clock import Clock, SystemClock, nanoseconds_of
 from backendkit.resilience import streams
 from backendkit.resilience.errors import NothingStarted
 from backendkit.resilience.layers import Policy
@@ -36,7 +36,7 @@ class Deadline(Policy):
 
     def __init__(self, after: Duration, *, clock: Clock | None = None) -> None:
         self._after_us = checks.duration_us("after", after)
-        self._now_ns = nanoseconds(SystemClock() if clock is None else clock)
+        self._now_ns = nanoseconds_of(SystemClock() if clock is None else clock)
 
     @contextmanager
     def running(self) -> Generator[int]:

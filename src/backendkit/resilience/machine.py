@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from typing import NamedTuple, Protocol
 
-from backendkit.core.clock import Clock, nanoseconds
+from backendkit.core.clock import Clock, nanoseconds_of
 from backendkit.core.fork import hold_during_fork
 from backendkit.resilience.chance import Chance
 from backendkit.resilience.decide import circuit as decide
@@ -132,7 +132,7 @@ class Machine:
         self._opened_wall_us = 0
         # The mode, and the time up to which a rejection needs no lock: always replaced together.
         self.rejecting: tuple[int, int] | None = None
-        self.now_ns = nanoseconds(clock)
+        self.now_ns = nanoseconds_of(clock)
         self.counts = [0, 0, 0, 0, 0, 0, 0, 0]
         self.quick = 0
         self._seen_quick = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from backendkit.core import checks, context
 from backendkit.core.checks import Duration
-from backendkit.core.clock import SECOND_US, Clock, SystemClock, nanoseconds
+from backendkit.core.clock import SECOND_US, Clock, SystemClock, nanoseconds_of
 from backendkit.resilience import marks
 from backendkit.resilience.alarms import Alarm, AlarmClocks
 from backendkit.resilience.errors import BulkheadFull, CallTimeout, NothingStarted
@@ -48,7 +48,7 @@ class Timeout(OpeningPolicy):
         self._after_us = checks.duration_us("after", after)
         self._pool = pool
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._now_ns = nanoseconds(self._clock)
+        self._now_ns = nanoseconds_of(self._clock)
         self._alarms = AlarmClocks()
 
     @property

@@ -26,6 +26,7 @@ from backendkit.core.events import Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import IO, AsyncIO, SyncIO, step
 from backendkit.core.fork import remake_after_fork
+from backendkit.core.look import together
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome
 from backendkit.core.store import Reopening, Store, StoreStats
@@ -125,6 +126,10 @@ class Guarded:
     def route(self, operation: Operation[Any]) -> str:
         """Return the guarded store's route."""
         return self.store.route(operation)
+
+    def together(self, keys: Sequence[bytes]) -> list[list[int]]:
+        """Return the guarded store's groups of keys, see `core.look.Gathering`."""
+        return together(self.store, keys)
 
     def stats(self) -> StoreStats:
         """Return the guarded store's counts."""

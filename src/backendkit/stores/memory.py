@@ -118,6 +118,10 @@ class MemoryStore:
         """Return `"memory"`: everything here fails or works together."""
         return "memory"
 
+    def together(self, keys: Sequence[bytes]) -> list[list[int]]:
+        """Return all of them together, see `core.look.Gathering`."""
+        return [list(range(len(keys)))] if keys else []
+
     def stats(self) -> StoreStats:
         """Return the counts of entries, approximate bytes, operations and evictions."""
         return StoreStats(

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from backendkit.cache import flow
-from backendkit.cache.channel import Channel
+from backendkit.cache.channel import Ear
 from backendkit.cache.core import Core
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.entry import HEAD
@@ -84,23 +84,22 @@ def joins_old_loads(patch: pytest.MonkeyPatch) -> None:
 def trusts_for_ever(patch: pytest.MonkeyPatch) -> None:
     """The first tier counts no longer than the last heartbeat says."""
 
-    def count(self: Channel) -> None:
-        self._core.local.l1.trusted_until = math.inf
+    def trust(self: Ear, sent: float) -> None:
+        assert self.core is not None
+        self.core.local.l1.trusted_until = math.inf
 
-    patch.setattr(Channel, "_count", count)
+    patch.setattr(Ear, "trust", trust)
 
 
 def trusts_from_the_answer(patch: pytest.MonkeyPatch) -> None:
     """The time counts from when a heartbeat was sent."""
-    count = Channel._count
+    trust = Ear.trust
 
-    def late(self: Channel) -> None:
-        before = self._core.local.l1.trusted_until
-        count(self)
-        if self._core.local.l1.trusted_until != before:
-            self._core.local.l1.trusted_until = self._core.local.now() + self._core.local.staleness
+    def late(self: Ear, sent: float) -> None:
+        assert self.core is not None
+        trust(self, self.core.local.now())
 
-    patch.setattr(Channel, "_count", late)
+    patch.setattr(Ear, "trust", late)
 
 
 def keeps_the_first_tier_over_a_loss(patch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ from backendkit.cache.decide import tier
 from backendkit.cache.decide.entry import HEAD
 from backendkit.cache.errors import NestedLoad
 from backendkit.cache.face import Cache
+from backendkit.cache.keeper import Keeper
 from backendkit.cache.loading import loading
 from backendkit.cache.local import Local, Version
+from backendkit.cache.upkeep import Busy
 from backendkit.core.clock import SECOND_US, ManualClock
 from backendkit.core.errors import StoreUnavailable
 from backendkit.core.operation import Change, Operation, Script
@@ -233,15 +235,21 @@ def test_no_thread_to_be_had_reaches_no_reader(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the next use tries again."""
-    _, _, upkeep = one(world)
+    cache, store, _ = one(world)
+    keeper = Keeper(world.clock, None)
+    upkeep = Busy(cache._core, store, keeper, listens=False)
 
     def refuses(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuses)
-        upkeep.real.start()
-    assert upkeep.real._thread is None
+        upkeep.start()
+    seen = [keeper.runs]
+    upkeep.start()
+    seen.append(keeper.runs)
+    upkeep.close()
+    assert [*seen, keeper.runs] == [False, True, False]
 
 
 def test_a_failure_within_a_hard_timeout_is_itself(world: World) -> None:

@@ -42,7 +42,7 @@ def test_an_invalidation_that_cannot_be_sent_raises(world: World) -> None:
     cache, store, _ = one(world)
     cache.set("k", "old")
     store.cut = True
-    removals: list[Callable[[], None]] = [
+    removals: list[Callable[[], object]] = [
         lambda: cache.invalidate("k"),
         lambda: cache.invalidate_tags("t"),
         cache.clear,

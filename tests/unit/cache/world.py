@@ -6,9 +6,12 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
-from backendkit.cache.channel import Channel
+from backendkit.cache.channel import Channel, Ear
+from backendkit.cache.core import Core
 from backendkit.cache.decide import tier
 from backendkit.cache.face import Cache
+from backendkit.cache.keeper import Keeper
+from backendkit.cache.upkeep import Busy
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import OutcomeUnknown, StoreUnavailable
 from backendkit.core.operation import Operation
@@ -106,12 +109,15 @@ class WorldStore:
         """One."""
         return ["world"]
 
-    def listen(self, server: str, channel: bytes) -> WorldLine:
-        """Subscribe."""
+    def companion(self, make: Any) -> Any:
+        """None: a test does the turns."""
+        return StillKeeper(self.clock, None)
+
+    def listen(self, server: str) -> WorldLine:
+        """Connect."""
         if self.cut:
             raise StoreUnavailable("cut off")
         self.line = WorldLine(self)
-        self.world.lines.append(self.line)
         return self.line
 
     def suspect(self, server: str) -> None:
@@ -137,6 +143,7 @@ class WorldLine:
 
     server = "world"
     eviction = "noeviction"
+    pending = False
 
     def __init__(self, store: WorldStore) -> None:
         self.store = store
@@ -144,6 +151,22 @@ class WorldLine:
         self.inbox: deque[bytes | int] = deque()
         self.deliver = 0
         self.lost = False
+        self.channel = b""
+        self.confirmed = False
+
+    def fileno(self) -> int:
+        """No socket."""
+        raise AssertionError("a test does the turns")
+
+    def subscribe(self, channel: bytes) -> None:
+        """Listen; confirmed in the very next `read`, whatever is let through."""
+        if self.lost:
+            raise StoreUnavailable("the connection is lost")
+        self.channel = channel
+        self.store.world.lines.append(self)
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """Listen no more."""
 
     def ping(self, number: int) -> None:
         """Take a heartbeat; answered in turn."""
@@ -151,11 +174,14 @@ class WorldLine:
             raise StoreUnavailable("the connection is lost")
         self.inbox.append(number)
 
-    def read(self, seconds: float) -> tuple[list[bytes], int | None]:
+    def read(self) -> tuple[list[tuple[bytes, bytes | None]], int | None]:
         """Return as much as the test lets through."""
         if self.lost:
             raise StoreUnavailable("the connection is lost")
-        messages: list[bytes] = []
+        messages: list[tuple[bytes, bytes | None]] = []
+        if not self.confirmed:
+            self.confirmed = True
+            messages.append((self.channel, None))
         beat: int | None = None
         while self.deliver and self.inbox:
             self.deliver -= 1
@@ -163,7 +189,7 @@ class WorldLine:
             if isinstance(item, int):
                 beat = item
             else:
-                messages.append(item)
+                messages.append((self.channel, item))
         self.deliver = 0
         return messages, beat
 
@@ -173,40 +199,26 @@ class WorldLine:
             self.store.world.lines.remove(self)
 
 
-class ByHand:
-    """The upkeep without its thread: a test does its turns."""
+class StillKeeper(Keeper):
+    """A keeper without a thread."""
 
-    def __init__(self, core: Any, store: WorldStore) -> None:
-        from backendkit.cache.upkeep import Thread
-
-        self.core = core
-        self.store = store
-        self.real = Thread(core, store, store)
-        self.channel = Channel(core, store)
-
-    def start(self) -> None:
+    def join(self, member: Any) -> None:
         """No thread."""
 
-    def hold(self, token: bytes, keys: Any) -> None:
-        """Renewed where the test says so."""
-        self.real.hold(token, keys)
 
-    def let_go(self, token: bytes) -> None:
-        """As the real one."""
-        self.real.let_go(token)
+class ByHand(Busy):
+    """The upkeep without its thread: a test does its turns."""
 
-    def note(self, operation: Operation[Any]) -> None:
-        """As the real one."""
-        self.real.note(operation)
+    def __init__(self, core: Core, store: WorldStore) -> None:
+        super().__init__(core, store, StillKeeper(store.clock, None), listens=True)
+        self.held = core
+        self.store = store
+        self.channel = HandChannel(core, store)
 
-    def queue(self, keys: Any, operation: Operation[Any]) -> None:
-        """As the real one, without a thread."""
-        self.real._closed = True
-        self.real.queue(keys, operation)
-
-    def trusts(self, key: str) -> bool:
-        """As the real one."""
-        return self.real.trusts(key)
+    @property
+    def real(self) -> ByHand:
+        """Itself."""
+        return self
 
     def close(self) -> None:
         """Close the channel."""
@@ -218,7 +230,7 @@ class ByHand:
     def connect(self) -> None:
         """Open the channel, and have a first heartbeat answered."""
         if not self.channel.up and self.channel.open():
-            self.real.replay(self.core)
+            self.replay(self.held)
         self.beat()
         self.receive(1_000)
 
@@ -231,4 +243,20 @@ class ByHand:
         line = self.store.line
         if line is not None and self.channel.up:
             line.deliver = count
-            self.channel.read(0)
+            failed = self.channel.read(line)
+            assert not failed, failed
+
+
+class HandChannel(Channel):
+    """The channel of one cache; what it opens is confirmed at once."""
+
+    def __init__(self, core: Core, store: WorldStore) -> None:
+        super().__init__(store, core.local.now)
+        self.join(Ear(core))
+
+    def open(self) -> bool:
+        """Open, and empty the first tier."""
+        other = super().open()
+        for line in self.lines:
+            assert not self.read(line)
+        return other

@@ -61,11 +61,16 @@ class AsyncRedisStore:
         address = shared.topology.address(operation)
         raw: Raw | None = None
         if address is not None:
-            payload = shared.pack(operation)
+            payload, count = shared.packed(operation)
             hurry_us = shared.hurry_us()
             if hurry_us is not None and hurry_us <= 0:
                 raise NotSent("the deadline has passed")
-            raw = await self.lane(address, operation, payload).submit(payload, left_us=hurry_us)
+            lane = self.lane(address, operation, payload)
+            if count == 1:
+                raw = await lane.submit(payload, left_us=hurry_us)
+            else:
+                raws = await lane.submit_all(payload, count, left_us=hurry_us)
+                raw = shared.reply_of(operation, raws)
             if type(raw) is list:
                 return operation.read(raw)
         carrier = _AwaitingCarrier(self, shared)

@@ -30,6 +30,10 @@ class BlockingConnection(Protocol):
         """Return whether something lies in the socket; raises `RedisError` where the other side has closed it."""
         ...
 
+    def fileno(self) -> int:
+        """Return the socket's number; raises `RedisError` where there is none."""
+        ...
+
     def send_command(self, *words: str, check_health: bool = True) -> None:
         """Pack a command and send it."""
         ...

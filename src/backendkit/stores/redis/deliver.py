@@ -10,6 +10,7 @@ from copy import copy
 from typing import Any, Protocol
 
 from backendkit.core.errors import NotSent, OutcomeUnknown, StoreError, StoreUnavailable
+from backendkit.core.look import LOOK, unsaid
 from backendkit.core.operation import Operation, Reply
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.shared import Shared
@@ -103,6 +104,8 @@ class Delivery:
             self._address = self._topology.address(self._operation)
         if self._address is None:
             return StoreUnavailable("no server owns the slot of these keys")
+        if self._operation.script is LOOK and self._topology.slotted:
+            return unsaid(self._operation)  # the keys need not be this server's any more
         pack = self._shared.packer.pack_eval if self._evaluate else self._shared.packer.pack
         payload = pack(self._operation)
         if self._asking:

@@ -165,6 +165,13 @@ class _Bounded(blocking.AbstractConnection):
             del self.read_response
             self._due_us = 0
 
+    def fileno(self) -> int:
+        """Return the socket's number: redis-py has no way to wait for several connections at once."""
+        sock: Any = self._sock
+        if sock is None:
+            raise ConnectionError("the connection was closed")
+        return int(sock.fileno())
+
     def _read_by_then(self, **options: Any) -> Any:
         # redis-py leaves it untyped
         return super().read_response(timeout=self._left(), **options)  # pyright: ignore[reportUnknownVariableType]

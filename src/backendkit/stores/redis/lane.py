@@ -38,6 +38,7 @@ from backendkit.core.errors import (
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.connections import StreamingConnection
 from backendkit.stores.redis.dial import Dial
+from backendkit.stores.redis.replies import Replies
 from backendkit.stores.redis.tally import Tally
 from backendkit.stores.redis.verdict import REFUSALS, Raw, turned_away
 
@@ -71,7 +72,7 @@ class Lane:
         self._queue: deque[_Entry] = deque()  # not yet sent
         self._flight: deque[_Entry] = deque()  # sent, in the order in which replies will come
         # Of those not yet sent, who has less time than the others: thousands may run out of it in one turn.
-        self._hurried: set[asyncio.Future[Raw]] = set()
+        self._hurried: set[_Taker] = set()
         self._connection: StreamingConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[None] | None = (
@@ -110,21 +111,43 @@ class Lane:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Raw] = loop.create_future()
-        entry: _Entry = (future, payload, skip, loop.time() + self._dial.timeout)
+        self._enqueue(loop, future, future, (payload, skip, left_us))
+        return future
+
+    def submit_all(
+        self, payload: bytes, count: int, *, left_us: int | None = None
+    ) -> asyncio.Future[list[Raw]]:
+        """Send several packed commands with this turn's batch; the future gets what comes back for each.
+
+        What goes wrong ends the list.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Raw]] = loop.create_future()
+        self._enqueue(loop, Replies(future, count), future, (payload, count - 1, left_us))
+        return future
+
+    def _enqueue(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        taker: _Taker,
+        future: asyncio.Future[Any],
+        sent: tuple[bytes, int, int | None],
+    ) -> None:
+        payload, skip, left_us = sent
+        entry: _Entry = (taker, payload, skip, loop.time() + self._dial.timeout)
         self._queue.append(entry)
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._flush, context=Context())
         if left_us is not None:
             timer = loop.call_later(left_us / SECOND_US, self._expire, entry, context=Context())
-            self._hurried.add(future)
+            self._hurried.add(taker)
 
-            def over(future: asyncio.Future[Raw]) -> None:
+            def over(future: asyncio.Future[Any]) -> None:
                 timer.cancel()
-                self._hurried.discard(future)
+                self._hurried.discard(taker)
 
             future.add_done_callback(over)
-        return future
 
     def close(self) -> None:
         """Fail what is under way and close the connection."""
@@ -153,7 +176,8 @@ class Lane:
             if self._hurried:
                 self._hurried.discard(future)
             for _ in range(skip):
-                self._flight.append((_nobody(), b"", 0, due))
+                taker = future if type(future) is Replies else _nobody()
+                self._flight.append((taker, b"", 0, due))
             self._flight.append(entry)
         if not sent:
             return
@@ -319,7 +343,10 @@ class Lane:
         return asyncio.get_running_loop().create_task(work, context=Context())
 
 
-_Entry: TypeAlias = tuple[asyncio.Future[Raw], bytes, int, float]
+_Taker: TypeAlias = "asyncio.Future[Raw] | Replies"
+"""Where an answer goes."""
+
+_Entry: TypeAlias = tuple[_Taker, bytes, int, float]
 """One submission: where its answer goes, what it sends, how many replies come before the one that matters, and when
 it must be answered by the loop's clock. A plain tuple, for a named one takes four times as long to make."""
 

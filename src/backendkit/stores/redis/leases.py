@@ -65,7 +65,7 @@ class Leases:
         lease.tally.operations += operations
         lease.tally.batches += 1
         lease.tally.largest_batch = max(lease.tally.largest_batch, operations)
-        sent = Sent(self, lease, count, *self._due(count, due_us))
+        sent = Sent(self, lease, count, *self._due(operations if count <= _FEW else count, due_us))
         try:
             lease.connection.send_packed_command((payload,), check_health=False)
         except RedisError as error:
@@ -254,5 +254,7 @@ class _Lease:
 
 _LONG_IDLE_US = 60 * SECOND_US
 """After how long a connection that nobody needs is closed."""
+_FEW = 2
+"""Replies that come in one piece where they belong to one operation."""
 _FRESH_US = 1_000
 """A connection that answered less than a millisecond ago is not looked at again: it was not idle."""

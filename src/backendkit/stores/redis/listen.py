@@ -1,4 +1,4 @@
-"""A connection that listens: subscribed to one channel of one primary, with a heartbeat of its own.
+"""A connection that listens: subscribed to channels of one primary, with a heartbeat of its own.
 
 A server answers a `PING` after all that it published to the connection before: who has the answer has all messages
 that were published before the question was sent. RESP2 always, whatever the store speaks: messages and answers then
@@ -23,28 +23,27 @@ class Line:
     Args:
         dial: how to connect.
         address: of the server.
-        channel: what to subscribe to.
 
     Attributes:
         server: its address, as text.
         identity: changes when another server, or the same one with other data, answers at the address.
         eviction: what the server drops when it is full, like `noeviction`.
+        pending: whether more may have come than the last `read` has returned.
 
     Raises:
         StoreUnavailable: it cannot be reached, or is no primary.
     """
 
-    __slots__ = ("_connection", "eviction", "identity", "server")
+    __slots__ = ("_connection", "eviction", "identity", "pending", "server")
 
-    def __init__(self, dial: Dial, address: Address, channel: bytes) -> None:
+    def __init__(self, dial: Dial, address: Address) -> None:
         self.server = str(address)
+        self.pending = False
         self._connection = replace(dial, protocol=2).blocking(address)
         try:
             self._connection.connect()
             self.identity = self._identified()
             self.eviction = self._info("memory").get(b"maxmemory_policy", b"").decode()
-            self._connection.send_command("SUBSCRIBE", channel.decode(), check_health=False)
-            self._connection.read_response(disable_decoding=True)
         except (RedisError, KeyError) as error:
             self.close()
             raise StoreUnavailable(f"{address} cannot be listened to: {error}") from error
@@ -52,42 +51,71 @@ class Line:
             self.close()
             raise
 
+    def fileno(self) -> int:
+        """Return the socket to wait on.
+
+        Raises:
+            StoreUnavailable: the connection is lost.
+        """
+        try:
+            return self._connection.fileno()
+        except RedisError as error:
+            raise StoreUnavailable(f"{self.server}: {error}") from error
+
+    def subscribe(self, channel: bytes) -> None:
+        """Ask for a channel; raises as `ping`."""
+        self._send("SUBSCRIBE", channel.decode())
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """Ask for a channel no more; raises as `ping`."""
+        self._send("UNSUBSCRIBE", channel.decode())
+
     def ping(self, number: int) -> None:
         """Send a heartbeat.
 
         Raises:
             StoreUnavailable: the connection is lost.
         """
-        try:
-            self._connection.send_command("PING", f"{number}", check_health=False)
-        except RedisError as error:
-            raise StoreUnavailable(f"{self.server}: {error}") from error
+        self._send("PING", f"{number}")
 
-    def read(self, seconds: float) -> tuple[list[bytes], int | None]:
-        """Return the messages that have come, and the number of the last heartbeat among them that was answered.
-
-        Waits for the first for `seconds` at the most.
+    def read(self) -> tuple[list[tuple[bytes, bytes | None]], int | None]:
+        """Return what has come, at most a thousand items of it; see `core.store.Listener`.
 
         Raises:
             StoreUnavailable: the connection is lost.
         """
-        messages: list[bytes] = []
+        heard: list[tuple[bytes, bytes | None]] = []
         beat: int | None = None
+        connection = self._connection
+        self.pending = False
         try:
-            while len(messages) < _AT_ONCE and self._connection.can_read(seconds):
-                reply: Any = self._connection.read_response(disable_decoding=True)
-                seconds = 0
-                if reply[0] == b"message":
-                    messages.append(reply[2])
-                elif reply[0] == b"pong":
-                    beat = int(reply[1])
+            while connection.can_read(0):
+                reply: Any = connection.read_response(disable_decoding=True)
+                match reply[0]:
+                    case b"message":
+                        heard.append((reply[1], reply[2]))
+                    case b"subscribe":
+                        heard.append((reply[1], None))
+                    case b"pong":
+                        beat = int(reply[1])
+                    case _:
+                        continue  # no longer subscribed, as was asked for
+                if len(heard) >= _AT_ONCE:
+                    self.pending = True
+                    break
         except RedisError as error:
             raise StoreUnavailable(f"{self.server}: {error}") from error
-        return messages, beat
+        return heard, beat
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.disconnect()
+
+    def _send(self, *words: str) -> None:
+        try:
+            self._connection.send_command(*words, check_health=False)
+        except RedisError as error:
+            raise StoreUnavailable(f"{self.server}: {error}") from error
 
     def _identified(self) -> bytes:
         facts = {**self._info("server"), **self._info("replication")}

@@ -8,11 +8,14 @@ from typing import Any
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
 from backendkit.core.errors import NotSent, StoreError, StoreUnavailable
+from backendkit.core.look import LOOK
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome
 from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.look import Packed, pack_look, reply_of
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
+from backendkit.stores.redis.verdict import Raw
 from backendkit.stores.redis.wire import Packer
 
 
@@ -41,6 +44,16 @@ class Shared:
         self.time = SystemClock()
         self.ledger = Ledger()
         self.closed = False
+
+    def packed(self, operation: Operation[Any]) -> Packed:
+        """Return an operation's bytes, and how many replies they get."""
+        if operation.script is LOOK:
+            return pack_look(operation, slotted=self.topology.slotted)
+        return Packed(self.pack(operation), 1)
+
+    def reply_of(self, operation: Operation[Any], raws: Sequence[Raw]) -> Raw:
+        """Return the one answer for what came back."""
+        return raws[0] if len(raws) == 1 else reply_of(operation, raws, self.packer.now)
 
     def left_us(self) -> int:
         """Return how long an operation that starts now may take; zero or less where the deadline has passed."""

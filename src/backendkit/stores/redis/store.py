@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from redis.exceptions import RedisError
 
@@ -16,19 +16,21 @@ from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation, Reply, Script
 from backendkit.core.outcome import Error, Outcome, Value
-from backendkit.core.store import StoreStats
+from backendkit.core.store import Broadcasts, Companion, StoreStats
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.leases import Leases, Sent
 from backendkit.stores.redis.listen import Line
+from backendkit.stores.redis.look import together
 from backendkit.stores.redis.shared import Shared, chunks, unanswered, unsent_after
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
 from backendkit.stores.redis.verdict import Raw, Verdict, judge
 
 R = TypeVar("R")
+C = TypeVar("C", bound=Companion)
 
 
 class RedisStore:
@@ -43,7 +45,7 @@ class RedisStore:
     must be made, or at the context's deadline where that is earlier.
     """
 
-    __slots__ = ("__weakref__", "_aio", "_leases", "_lock", "_shared")
+    __slots__ = ("__weakref__", "_aio", "_companions", "_leases", "_lock", "_shared")
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class RedisStore:
     ) -> None:
         self._shared = Shared(topology, clock, now)
         self._aio = AsyncRedisStore(self, self._shared)
+        self._companions: dict[Callable[[Broadcasts], Any], Companion] = {}
         self.after_fork_in_child()
         remake_after_fork(self)
 
@@ -82,7 +85,9 @@ class RedisStore:
         address = shared.topology.address(operation)
         raw: Raw | None = None
         if address is not None:
-            raw = self.exchange(address, shared.pack(operation), 1)[0]
+            payload, count = shared.packed(operation)
+            raws = self.exchange(address, payload, count, skip=count - 1)
+            raw = raws[0] if count == 1 else shared.reply_of(operation, raws)
             if type(raw) is list:
                 return operation.read(raw)
         return operation.read(self._deliver(operation, address, raw, shared.due_us(begun_us)))
@@ -101,7 +106,7 @@ class RedisStore:
         shared = self._shared
         begun_us = shared.time.mono_us()
         prepared = [self._prepared(operation) for operation in operations]
-        raws = self._exchange_all(dict(enumerate(prepared)), None)
+        raws = self._answers(operations, dict(enumerate(prepared)), None)
         unknown = [
             place
             for place, raw in raws.items()
@@ -109,34 +114,50 @@ class RedisStore:
         ]
         if len(unknown) > 1:  # a single one goes again by itself
             again = self._with_texts(
-                {place: (prepared[place][0], operations[place]) for place in unknown}
+                {place: (prepared[place].address, operations[place]) for place in unknown}
             )
-            raws |= self._exchange_all(again, shared.due_us(begun_us))
+            raws |= self._answers(operations, again, shared.due_us(begun_us))
         # One time for all that goes on from here: a server that is loading must not cost each of them a timeout.
         due_us = shared.time.mono_us() + shared.left_us()
         return [
-            self._finished(operation, prepared[place][0], raws.get(place), due_us)
+            self._finished(operation, prepared[place].address, raws.get(place), due_us)
             for place, operation in enumerate(operations)
         ]
 
-    def _exchange_all(
-        self, share: Mapping[int, tuple[Address | None, bytes]], due_us: int | None
+    def _answers(
+        self,
+        operations: Sequence[Operation[Any]],
+        share: Mapping[int, _Prepared],
+        due_us: int | None,
     ) -> dict[int, Raw]:
+        answer = self._shared.reply_of
+        found = self._exchange_all(share, due_us)
+        return {place: answer(operations[place], raws) for place, raws in found.items()}
+
+    def _exchange_all(
+        self, share: Mapping[int, _Prepared], due_us: int | None
+    ) -> dict[int, Sequence[Raw]]:
         """Send every server its share of a batch, then receive from each: one wait for all of them."""
         places: dict[Address, list[int]] = {}
-        for place, (address, _) in share.items():
-            if address is not None:
-                places.setdefault(address, []).append(place)
+        for place, prepared in share.items():
+            if prepared.address is not None:
+                places.setdefault(prepared.address, []).append(place)
         sent: dict[Address, Sent | Sequence[Raw]] = {}
-        raws: dict[int, Raw] = {}
+        raws: dict[int, Sequence[Raw]] = {}
         try:
             for address, members in places.items():
-                payload = b"".join(share[place][1] for place in members)
-                sent[address] = self._begin(address, payload, len(members), due_us)
+                payload = b"".join([share[place].payload for place in members])
+                count = sum(share[place].replies for place in members)
+                skip = count - len(members)
+                sent[address] = self._begin(address, payload, count, due_us, skip=skip)
             for address, members in places.items():
                 begun = sent.pop(address)
                 answers = begun.leases.receive(begun) if isinstance(begun, Sent) else begun
-                raws.update(zip(members, answers, strict=True))
+                at = 0
+                for place in members:
+                    end = at + share[place].replies
+                    raws[place] = answers[at:end]
+                    at = end
         finally:
             for begun in sent.values():  # after an interrupt
                 if isinstance(begun, Sent):
@@ -145,18 +166,16 @@ class RedisStore:
 
     def _with_texts(
         self, unknown: Mapping[int, tuple[Address | None, Operation[Any]]]
-    ) -> dict[int, tuple[Address | None, bytes]]:
+    ) -> dict[int, _Prepared]:
         """Pack again what servers did not know the scripts of: each server is told each text once."""
         packer = self._shared.packer
         told: set[tuple[Address | None, Script]] = set()
-        packed: dict[int, tuple[Address | None, bytes]] = {}
+        packed: dict[int, _Prepared] = {}
         for place, (address, operation) in unknown.items():
             known = (address, operation.script) in told
             told.add((address, operation.script))
-            packed[place] = (
-                address,
-                packer.pack(operation) if known else packer.pack_eval(operation),
-            )
+            text = packer.pack(operation) if known else packer.pack_eval(operation)
+            packed[place] = _Prepared(address, text, 1)
             self._shared.ledger.resent()
         return packed
 
@@ -164,15 +183,21 @@ class RedisStore:
         """Return the name of what would run `operation`: an address, or the service that Sentinels watch."""
         return self._shared.topology.route(operation)
 
+    def together(self, keys: Sequence[bytes]) -> list[list[int]]:
+        """Return the places of keys in groups that one server has, see `core.look.Gathering`."""
+        return together(self._shared.topology, keys)
+
     def primaries(self) -> list[str]:
         """Return the servers to listen to, see `core.store.Broadcasts`; blocks where they must be asked for."""
         return [str(address) for address in self._primaries()]
 
-    def listen(self, server: str, channel: bytes) -> Line:
+    def listen(self, server: str) -> Line:
         """Return a connection that listens to one of the `primaries`; see `core.store.Broadcasts`."""
+        if self._shared.closed:
+            raise StoreClosed("the Redis store was closed")
         for address in self._primaries():
             if str(address) == server:
-                return Line(self._shared.dial, address, channel)
+                return Line(self._shared.dial, address)
         raise StoreUnavailable(f"{server} runs no operations any more")
 
     def suspect(self, server: str) -> None:
@@ -181,6 +206,13 @@ class RedisStore:
         for address in topology.primaries() or ():
             if str(address) == server:
                 topology.suspect(address)
+
+    def companion(self, make: Callable[[Broadcasts], C]) -> C:
+        """Return the one thing of its kind that lives beside this store; see `core.store.Broadcasts`."""
+        found = self._companions.get(make)
+        if found is None:
+            found = self._companions.setdefault(make, make(self))
+        return cast("C", found)
 
     def _primaries(self) -> list[Address]:
         shared, topology = self._shared, self._shared.topology
@@ -203,6 +235,8 @@ class RedisStore:
             for leases in self._leases.values():
                 leases.close()
         self._aio.close_lanes()
+        for companion in list(self._companions.values()):
+            companion.store_closed()
 
     def reopen(self) -> None:
         """Undo `close`; connections are made anew."""
@@ -248,19 +282,20 @@ class RedisStore:
         if due_us is not None:
             left_us: int | None = due_us - shared.time.mono_us()
         elif context.deadline_us() is None:
-            return leases.begin(payload, count)
+            return leases.begin(payload, count, skip=skip)
         else:
             left_us = shared.hurry_us()
         if left_us is not None and left_us <= 0:
             return [NotSent("the deadline has passed")] * count
         return leases.begin(payload, count, left_us, skip=skip)
 
-    def _prepared(self, operation: Operation[Any]) -> tuple[Address | None, bytes]:
+    def _prepared(self, operation: Operation[Any]) -> _Prepared:
         """Return where `operation` runs, and its bytes; no address also where it cannot be sent: its delivery tells."""
         try:
-            return self._shared.topology.address(operation), self._shared.pack(operation)
+            address = self._shared.topology.address(operation)
+            return _Prepared(address, *self._shared.packed(operation))
         except InvalidArgument:
-            return None, b""
+            return _Prepared(None, b"", 0)
 
     def _leases_of(self, address: Address) -> Leases:
         shared = self._shared
@@ -290,6 +325,14 @@ class RedisStore:
             return Value(operation.read(reply))
         except Exception as error:  # noqa: BLE001 - the operation's error is its outcome
             return Error(error)
+
+
+class _Prepared(NamedTuple):
+    """Where an operation goes, its bytes, and how many replies they get."""
+
+    address: Address | None
+    payload: bytes
+    replies: int
 
 
 class _BlockingCarrier:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from backendkit.core.clock import SystemClock
 from backendkit.core.errors import CrossSlot, StoreUnavailable
+from backendkit.core.look import LOOK
 from backendkit.core.operation import Operation
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.dial import Dial
@@ -52,6 +53,11 @@ class Topology(Protocol):
     @property
     def dial(self) -> Dial:
         """The options of connections to the servers that run operations."""
+        ...
+
+    @property
+    def slotted(self) -> bool:
+        """Whether one command takes keys of one slot only."""
         ...
 
     @property
@@ -107,6 +113,7 @@ class Single:
     __slots__ = ("_address", "dial")
 
     generation = 0
+    slotted = False
 
     def __init__(self, dial: Dial, address: Address) -> None:
         self.dial = dial
@@ -164,6 +171,8 @@ class _Learnt:
     def after_fork_in_child(self) -> None:
         """Replace the lock that a thread of the parent may have held."""
         self._asking = threading.Lock()
+
+    slotted = False
 
     def suspect(self, address: Address | None = None) -> None:
         """Have the next operation ask first."""
@@ -308,10 +317,12 @@ class Cluster(_Learnt):
         else:
             self._suspects.add(address)
 
+    slotted = True
+
     def address(self, operation: Operation[Any]) -> Address | None:
         """Return the address of the master that owns the keys' slot, or None if it must be asked for first."""
-        slot = slot_of(operation.keys[0])
-        if len(operation.keys) > 1 and any(slot_of(key) != slot for key in operation.keys[1:]):
+        slot, alike = slot_of(operation.keys[0]), operation.script is LOOK
+        if not alike and any(slot_of(key) != slot for key in operation.keys[1:]):
             raise CrossSlot(
                 "keys",
                 "must lie in one slot of the Cluster",

@@ -36,10 +36,10 @@ class Packer:
         now: for tests only: what scripts see as now, in microseconds; None takes the server's clock.
     """
 
-    __slots__ = ("_heads", "_ints", "_now")
+    __slots__ = ("_heads", "_ints", "now")
 
     def __init__(self, now: Callable[[], int] | None = None) -> None:
-        self._now = now
+        self.now = now
         self._heads: dict[tuple[Script, int, int], _Head] = {}
         self._ints: dict[int, bytes] = {}
 
@@ -57,7 +57,7 @@ class Packer:
         if head is None:
             if len(self._heads) >= _MOST_HEADS:
                 self._heads = {}  # each holds a script's text, and batches of every size are shapes of their own
-            head = self._heads[shape] = _make_head(*shape, injected=self._now is not None)
+            head = self._heads[shape] = _make_head(*shape, injected=self.now is not None)
         return head
 
     def _body(self, operation: Operation[Any]) -> bytes:
@@ -73,8 +73,8 @@ class Packer:
                 parts.append(ints.get(item) or self._pack_int(item))
             else:
                 parts.append(_bulk(item))
-        if self._now is not None:
-            parts.append(_bulk(b"%d" % self._now()))
+        if self.now is not None:
+            parts.append(_bulk(b"%d" % self.now()))
         return b"".join(parts)
 
     def _pack_int(self, number: int) -> bytes:
