@@ -241,12 +241,32 @@ class Core:
             return None
 
     def record(
-        self, call: Call, brought: Brought, scope: Scope, packed: Packed | None = None
+        self,
+        call: Call,
+        brought: Brought,
+        scope: Scope,
+        packed: Packed | None = None,
+        *,
+        strict: bool = False,
     ) -> Record:
-        """Return what the first tier keeps of a loaded value; its life begins now."""
+        """Return what the first tier keeps of a loaded value; its life begins now.
+
+        What cannot be copied, like a lock or a coroutine, is over at once: whoever waited for it gets it, and it serves nobody else.
+
+        Raises:
+            NotEncodable: it cannot be copied, where that is to be `strict`.
+        """
         payload = None if packed is None else packed.payload
-        record = self._kept(brought.value, payload, call.policy)
         now = self.local.now()
+        try:
+            record = self._kept(brought.value, payload, call.policy)
+        except NotEncodable as error:
+            if strict or self.coherence.strict:
+                raise
+            self.tell(events.NotStored(call.key, type(error).__name__))
+            record = Record(brought.value, 0, thaw=None)
+            record.fresh = record.stale = now
+            return self._timed(record, call.policy, brought.began, scope)
         record.fresh = now + brought.life.fresh_us / SECOND_US
         record.stale = now + brought.life.stale_us / SECOND_US
         record.cost = brought.cost_us / SECOND_US
