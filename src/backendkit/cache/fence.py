@@ -140,8 +140,12 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
         return local.settle(key, ticket, record)
     keys, post = core.names.keys(key), core.names.post(DROP, key)
     tail = packed.tail if packed else b""
-    (outcome,) = await carried(io, [tier.store(keys, lease.token, brought.life, tail, post)])
-    at = outcome.unwrap()
+    try:
+        (outcome,) = await carried(io, [tier.store(keys, lease.token, brought.life, tail, post)])
+        at = outcome.unwrap()
+    except BaseException:
+        core.names.give_up(post[1])
+        raise
     if at:
         record.at = at
         local.replace(key, ticket, record)
