@@ -101,10 +101,14 @@ class Cache:
 
     def get(self, key: str, default: D | None = None) -> Any | D | None:
         """Return the value of `key` if a tier has it fresh, else `default`; None may be a value. Never raises."""
-        record = self._find(key)
-        if record is not None and record.era is self._local.era:
-            self._local.hits += 1
-            return record.value if record.thaw is None else record.thaw(record.value)
+        try:
+            record: Any = self._find(key)
+            if record is not None and record.era is self._local.era:
+                value: Any = record.value if record.thaw is None else record.thaw(record.value)
+                self._local.hits += 1
+                return value
+        except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
+            pass
         value = self.get_many((key,))[key]
         return default if value is MISSING else value
 
@@ -130,10 +134,14 @@ class Cache:
             NestedLoad: called for `key` within its own loader.
             LoadTimeout: the policy's `hard_timeout` has passed.
         """
-        record = self._find(key)
-        if record is not None and record.era is self._local.era:
-            self._local.hits += 1
-            return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[no-any-return] # a codec's value
+        try:
+            record: Any = self._find(key)
+            if record is not None and record.era is self._local.era:
+                value: T = record.value if record.thaw is None else record.thaw(record.value)
+                self._local.hits += 1
+                return value
+        except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
+            pass
         call = self._calls.one(key, loader, ttl=ttl, tags=tags, policy=policy)
         return step(flow.get_or_load(self._io, self._core, call))  # type: ignore[no-any-return] # a codec's value
 

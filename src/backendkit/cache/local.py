@@ -140,6 +140,10 @@ class Local:
         """Begin anew: what the parent's thread kept up to date nobody does here."""
         self.l1.clear()
         self.era = object()
+        # A loader that has forked goes on here as well: nobody would tell it of anything.
+        self._bury([self.namespace, self.epoch, *self._tags.values()])
+        for ticket in self._tickets.values():
+            ticket.attached = False
         self._forget()
 
     # Entries
@@ -199,6 +203,12 @@ class Local:
         gone.clear()
         more.clear()
         return stored
+
+    def spoil(self, key: str, record: Record) -> None:
+        """Forget this very entry: its value cannot be made."""
+        with self._lock:
+            gone = [self.l1.drop(key)] if self.l1.peek(key) is record else []
+        gone.clear()
 
     def drop(self, key: str) -> None:
         """Forget an entry, and detach all that is under way for it."""

@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Brought, Call, Core
+from backendkit.cache.asks import carried, missed, scope_of, scopes_of
+from backendkit.cache.core import (
+    CLEAR,
+    DROP,
+    SOFTEN,
+    TAGS,
+    UNGIVEN,
+    Brought,
+    Call,
+    Core,
+)
 from backendkit.cache.decide import tier, versions
-from backendkit.cache.decide.tier import HIT, Keys, Post
-from backendkit.cache.flow import scope_of
+from backendkit.cache.decide.tier import HIT, Answer, Keys, Post
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING
-from backendkit.cache.local import Record, Scope
+from backendkit.cache.local import Record, Scope, Ticket
 from backendkit.core.errors import StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
@@ -32,13 +41,16 @@ async def get_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str, 
     for call in {call.key: call for call in calls}.values():
         record = fresh(core, call.key)
         if record is not None:
-            found[call.key] = record.give()
-        else:
-            missing.append(call)
+            value = core.given(call.key, record)
+            if value is not UNGIVEN:
+                found[call.key] = value
+                continue
+        missing.append(call)
     core.counts.add("l1_hits", len(found))
     if missing and not core.alone:
         found |= await _read_many(io, core, missing)
-    core.counts.add("misses", len(calls) - len(found))
+    keys = {call.key for call in calls}
+    core.counts.add("misses", len(keys) - len(found))
     return {call.key: found.get(call.key, MISSING) for call in calls}
 
 
@@ -66,23 +78,7 @@ async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str
         outcomes = await carried(
             io, [tier.read(core.names.keys(call.key), scope.namespace.token) for call in trusted]
         )
-        found: dict[str, Any] = {}
-        scopes: dict[tuple[str, ...], Scope | None] = {(): scope}
-        for call, ticket, outcome in zip(trusted, tickets, outcomes, strict=True):
-            if isinstance(outcome, Error):
-                missed(core, outcome)
-                continue
-            if outcome.value.outcome != HIT:
-                continue
-            # Of one batch those with the same tags share what is known of them; filling looks at it again.
-            tags = outcome.value.tags
-            if tags not in scopes:
-                scopes[tags] = await scope_of(io, core, tags)
-            shared = scopes[tags]
-            record = None if shared is None else core.thawed(call, outcome.value, began, shared)
-            if record is not None:
-                local.fill(call.key, ticket, record)
-                found[call.key] = record.give()
+        found = await _read(io, core, zip(trusted, tickets, outcomes, strict=True), began)
         core.counts.add("l2_hits", len(found))
         return found
     finally:
@@ -90,14 +86,27 @@ async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str
             local.land(call.key, ticket)
 
 
-async def carried(io: CacheIO, operations: Sequence[Operation[R]]) -> list[Outcome[R]]:
-    """Carry out operations; one alone goes the short way."""
-    if len(operations) != 1:
-        return await io.run_many(operations)
-    try:
-        return [Value(await io.run(operations[0]))]
-    except StoreError as error:
-        return [Error(error)]
+async def _read(
+    io: CacheIO, core: Core, asked: Iterable[tuple[Call, Ticket, Outcome[Answer]]], began: float
+) -> dict[str, Any]:
+    """Keep and return the values of what was answered."""
+    hits: list[tuple[Call, Ticket, Answer]] = []
+    for call, ticket, outcome in asked:
+        if isinstance(outcome, Error):
+            missed(core, outcome)
+        elif outcome.value.outcome == HIT:
+            hits.append((call, ticket, outcome.value))
+    scopes = await scopes_of(io, core, [answer for _, _, answer in hits])
+    found: dict[str, Any] = {}
+    for call, ticket, answer in hits:
+        scope = scopes[answer.tags]
+        record = None if scope is None else core.thawed(call, answer, began, scope)
+        if record is not None:
+            core.local.fill(call.key, ticket, record)
+            value = core.given(call.key, record)
+            if value is not UNGIVEN:
+                found[call.key] = value
+    return found
 
 
 async def _carried_here(
@@ -125,13 +134,6 @@ def _message(operation: Operation[Any]) -> bytes:
     return operation.args[-1]  # type: ignore[return-value] # of whatever publishes it is the last
 
 
-def missed(core: Core, outcome: Error) -> None:
-    """Count a failure of the second tier, or raise it where it is not that, or shall be seen."""
-    if core.coherence.strict or not isinstance(outcome.error, StoreError):
-        outcome.unwrap()
-    core.counts.add("errors")
-
-
 async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) -> None:
     """Store values in both tiers, whatever is there; one batch.
 
@@ -154,7 +156,7 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
                 local.drop(call.key)
                 failures.append(outcome)
                 continue
-            record = core.record(call, each, scope)
+            record = core.record(call, each, scope, strict=True)
             record.at = outcome.value
             local.replace(call.key, ticket, record)
     finally:
