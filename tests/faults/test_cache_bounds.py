@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -157,11 +157,12 @@ def test_nothing_is_revived_by_a_wrong_clock(fleet: list[tuple[Cache, Skewed]]) 
             for cache, _ in fleet:
                 eventually(partial(has, cache, "old"), "all have it")
             clock.off_us = -clock.off_us
-            for remove in (
-                lambda: remover.invalidate("k"),  # noqa: B023 - called at once
-                lambda: remover.invalidate_tags("t"),  # noqa: B023 - as above
+            removals: list[Callable[[], None]] = [
+                partial(remover.invalidate, "k"),
+                partial(remover.invalidate_tags, "t"),
                 remover.clear,
-            ):
+            ]
+            for remove in removals:
                 storer.set("k", "old", tags=["t"])
                 remove()
                 for cache, _ in fleet:
