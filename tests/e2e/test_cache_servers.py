@@ -18,7 +18,6 @@ from uuid import uuid4
 
 import pytest
 
-from tests.ground.lifeline import tied
 from tests.ground.single import Single
 from tests.ground.waiting import eventually
 
@@ -78,14 +77,16 @@ def fleet(
 
 
 @contextmanager
-def serving(room: Path, plans: Sequence[Sequence[str]], single: Single | None) -> Iterator[Fleet]:
+def serving(
+    room: Path, plans: Sequence[Sequence[str]], single: Single | None, *, timeout: str = "2"
+) -> Iterator[Fleet]:
     """Serve for a block."""
     calls = room / "calls"
     calls.touch()
     env = {**os.environ, "CALLS": str(calls), "PYTHONPATH": str(ROOT)}
     env["BACKENDKIT_CACHE__NAMESPACE"] = room.name
     if single is not None:
-        env |= {"BACKENDKIT_STORE__URL": single.url, "BACKENDKIT_STORE__TIMEOUT": "2"}
+        env |= {"BACKENDKIT_STORE__URL": single.url, "BACKENDKIT_STORE__TIMEOUT": timeout}
     with ExitStack() as stack:
         ports = _free_ports(len(plans))
         for plan, port in zip(plans, ports, strict=True):
@@ -162,13 +163,15 @@ def test_nobody_waits_for_an_end(fleet: Fleet, path: str) -> None:
             return
         assert response.readline() == b"data: x\n"
         response.close()
-    eventually(lambda: fleet.calls("/events") == fleet.calls("/events/ended"), "the stream has ended")
+    eventually(
+        lambda: fleet.calls("/events") == fleet.calls("/events/ended"), "the stream has ended"
+    )
 
 
 def test_a_paused_redis_stops_no_page(own_redis: Callable[..., Single], tmp_path: Path) -> None:
     """It is served, and stored again once Redis goes on."""
     single = own_redis()
-    with serving(tmp_path, (UVICORN, GUNICORN), single) as fleet:
+    with serving(tmp_path, (UVICORN, GUNICORN), single, timeout="0.25") as fleet:
         assert fleet.ask("/page/a", 0)[0] == fleet.ask("/page/a", 1)[0] == 200
         with single.server.paused():
             for turn in range(8):
