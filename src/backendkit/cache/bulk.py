@@ -33,7 +33,8 @@ from backendkit.cache.flow import (
 )  # fmt: skip
 from backendkit.cache.io import CacheIO, shared, was_interrupted
 from backendkit.cache.loading import MISSING, Load
-from backendkit.cache.local import Record, Scope, Ticket
+from backendkit.cache.local import Record, Ticket
+from backendkit.cache.scope import Scope
 from backendkit.cache.source import Found, Job, give_back, hold, peeked, run
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument

@@ -14,7 +14,8 @@ from backendkit.cache.core import DROP, Brought, Call, Core
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.tier import LEASED
 from backendkit.cache.io import CacheIO
-from backendkit.cache.local import Scope, Ticket
+from backendkit.cache.local import Ticket
+from backendkit.cache.scope import Scope
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.outcome import Error
 

@@ -25,7 +25,8 @@ from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import HIT, Answer, Keys, Post
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING
-from backendkit.cache.local import Record, Scope, Ticket
+from backendkit.cache.local import Record, Ticket
+from backendkit.cache.scope import Scope
 from backendkit.core.errors import StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
