@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
 from tests.ground.loops import in_fork, in_threads
 from tests.ground.proxy import FaultProxy
+from tests.ground.sentinel import SentinelGroup
 from tests.ground.servers import Server
 from tests.ground.single import Single
 from tests.ground.waiting import eventually
@@ -271,6 +273,26 @@ def test_a_callers_hurry_opens_nothing(
     store.close()
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("group", ["cluster", "sentinel"])
+def test_a_callers_hurry_to_find_the_server_opens_nothing(
+    request: pytest.FixtureRequest, group: str, colour: str
+) -> None:
+    """That nobody has said within 20 ms where its key belongs is no outage: who comes next has time of its own."""
+    topology: ClusterGroup | SentinelGroup = request.getfixturevalue(f"redis_{group}")
+    asked = topology.sentinels if isinstance(topology, SentinelGroup) else topology.servers
+    store = guarded(topology.url, timeout=5.0, connect_timeout=5.0)
+    with ExitStack() as pauses:
+        for server in asked:
+            pauses.enter_context(server.paused())
+        with context.until(time.monotonic_ns() // 1000 + 20_000):
+            error, _ = call(store, colour)
+    assert type(error) is NotSent
+    assert not store.down
+    assert call(store, colour)[0] is None
+    store.close()
+
+
 def test_the_probers_loop_ends(own_redis: Callable[..., Single]) -> None:
     """Whoever comes next, from another loop or a thread, probes on at once."""
     server, watch = own_redis().server, Watch()
@@ -445,3 +467,35 @@ def test_one_node_of_a_cluster(own_cluster: Callable[..., ClusterGroup], fault: 
     routes = {e.route for e in watch.events if isinstance(e, StoreDown | StoreUp)}
     assert routes == {f"127.0.0.1:{bad.port}"}
     store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_node_that_is_back_does_not_wait_for_those_that_are_not(
+    own_cluster: Callable[..., ClusterGroup], colour: str
+) -> None:
+    """All that are down are probed at once: those that hang cost a round one timeout, however many they are."""
+    cluster = own_cluster(masters=5, node_timeout_ms=60_000)
+    nodes = cluster.masters()
+    operations = [tick(f"{{{cluster.tag_on(node)}}}".encode()) for node in nodes]
+    policy = FailurePolicy(timeouts=1)
+    store = guarded(cluster.url, timeout=1.0, connect_timeout=1.0, policy=policy)
+    assert not any(isinstance(outcome, Error) for outcome in store.run_many(operations))
+
+    def abreast() -> bool:
+        return len({circuit.probe_us for circuit in list(store.circuits.values())}) == 1
+
+    async def scene() -> None:
+        if colour == "async":
+            await store.aio.run_many(operations)
+        else:
+            store.run_many(operations)
+        assert len(store.down) == 4
+        await asyncio.to_thread(eventually, abreast, "all were probed at once")
+        nodes[4].resume()
+        await asyncio.to_thread(eventually, lambda: len(store.down) == 3, "one is up again")
+        await store.aio.close()
+
+    with ExitStack() as pauses:
+        for node in nodes[1:]:
+            pauses.enter_context(node.paused())
+        asyncio.run(scene())

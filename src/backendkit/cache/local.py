@@ -17,43 +17,9 @@ from cachetools import LRUCache
 
 from backendkit.cache.bell import Bell
 from backendkit.cache.l1 import L1, Entry
+from backendkit.cache.scope import Scope, Version
 from backendkit.core.clock import Clock, seconds_of
 from backendkit.core.flights import Flights
-
-
-class Version:
-    """The version of a namespace, a tag, or of all tags together, as this process has read it.
-
-    Attributes:
-        token: what entries carry.
-        read: whether the second tier knows it; an invented one only lets entries die.
-        alive: False once somebody has replaced it.
-        until: seconds on the monotonic clock until which it counts while nobody tells of changes.
-    """
-
-    __slots__ = ("__weakref__", "alive", "read", "token", "until")
-
-    def __init__(self, token: bytes, until: float, *, read: bool = True) -> None:
-        self.token = token
-        self.read = read
-        self.alive = True
-        self.until = until
-
-
-class Scope:
-    """The versions that a load runs under; taken before it begins."""
-
-    __slots__ = ("epoch", "namespace", "tags")
-
-    def __init__(self, namespace: Version, epoch: Version, tags: dict[str, Version]) -> None:
-        self.namespace = namespace
-        self.epoch = epoch
-        self.tags = tags
-
-    @property
-    def alive(self) -> bool:
-        """Whether none of them was replaced."""
-        return self.namespace.alive and all(tag.alive for tag in self.tags.values())
 
 
 class Record(Entry):
@@ -124,6 +90,7 @@ class Local:
             0  # by the short ways of the faces; without a lock, so that threads may lose some
         )
         self._lock = l1.lock
+        self._removals = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -139,6 +106,10 @@ class Local:
         """Begin anew: what the parent's thread kept up to date nobody does here."""
         self.l1.clear()
         self.era = object()
+        # A loader that has forked goes on here as well: nobody would tell it of anything.
+        self._bury([self.namespace, self.epoch, *self._tags.values()])
+        for ticket in self._tickets.values():
+            ticket.attached = False
         self._forget()
 
     # Entries
@@ -148,7 +119,7 @@ class Local:
         with self._lock:
             ticket = self._tickets.get(key)
             if ticket is None:
-                ticket = self._tickets[key] = Ticket(self.now())
+                ticket = self._tickets.setdefault(key, Ticket(self.now()))
             ticket.count += 1
             return ticket
 
@@ -157,7 +128,7 @@ class Local:
         with self._lock:
             ticket.count -= 1
             if not ticket.count and self._tickets.get(key) is ticket:
-                del self._tickets[key]
+                self._detach(key)
 
     def part(self, key: str) -> None:
         """Keep who asks now from joining a load that began too long ago, if nobody tells of changes: one may be due."""
@@ -168,19 +139,18 @@ class Local:
             ticket = self._tickets.get(key)
             if ticket is None or now < self.l1.trusted_until or now < ticket.began + self.staleness:
                 return
-            del self._tickets[key]
-            ticket.attached = False
+            self._detach(key)
         self.flights.detach(key)
 
     def fill(self, key: str, ticket: Ticket, record: Record) -> bool:
         """Store, if the ticket is still attached and no version was replaced; tell whether it was."""
         with self._lock:
+            removals = self._removals
             if not ticket.attached or (record.scope is not None and not record.scope.alive):
                 return False
-            record.era = self.era
-            gone = self.l1.place(key, record)
+            gone, stored = self._place(key, record, removals)
         gone.clear()
-        return True
+        return stored
 
     def replace(self, key: str, ticket: Ticket, record: Record) -> None:
         """Store what this process itself has just set; all that was asked for before is detached."""
@@ -190,14 +160,21 @@ class Local:
     def settle(self, key: str, ticket: Ticket, record: Record) -> bool:
         """Store as `fill` does, and tell whether; all else that was asked for before is detached."""
         with self._lock:
+            removals = self._removals
             if not ticket.attached or (record.scope is not None and not record.scope.alive):
                 return False
             gone = self._drop(key)
-            record.era = self.era
-            gone += self.l1.place(key, record)
+            more, stored = self._place(key, record, removals + 1)
         self.flights.detach(key)
         gone.clear()
-        return True
+        more.clear()
+        return stored
+
+    def spoil(self, key: str, record: Record) -> None:
+        """Forget this very entry: its value cannot be made."""
+        with self._lock:
+            gone = [self.l1.drop(key)] if self.l1.peek(key) is record else []
+        gone.clear()
 
     def drop(self, key: str) -> None:
         """Forget an entry, and detach all that is under way for it."""
@@ -211,9 +188,8 @@ class Local:
         """Let an entry be stale from now on, and detach all that is under way for it."""
         now = self.now()
         with self._lock:
-            ticket = self._tickets.pop(key, None)
-            if ticket is not None:
-                ticket.attached = False
+            self._removals += 1
+            self._detach(key)
             record = self.l1.peek(key)
             if isinstance(record, Record):
                 record.fresh = min(record.fresh, now)
@@ -224,13 +200,14 @@ class Local:
     def flush(self) -> None:
         """Forget all: something may have been missed."""
         with self._lock:
+            self._removals += 1
             self.era = object()
-            self._bury([self.namespace, self.epoch, *self._tags.values()])
+            tags, self._tags = self._tags, WeakValueDictionary()
+            self._bury([self.namespace, self.epoch, *tags.values()])
             self.namespace = self.epoch = None
-            self._tags.clear()
-            for ticket in self._tickets.values():
+            tickets, self._tickets = self._tickets, {}
+            for ticket in tickets.values():
                 ticket.attached = False
-            self._tickets.clear()
         self.l1.clear()
         self.flights.detach_all()
         for key in list(self._bells):
@@ -251,11 +228,23 @@ class Local:
         return now < self.l1.trusted_until or now < record.until
 
     def _drop(self, key: str) -> list[Entry]:
+        self._removals += 1
+        self._detach(key)
+        gone = self.l1.drop(key)
+        return [] if gone is None else [gone]
+
+    def _detach(self, key: str) -> None:
         ticket = self._tickets.pop(key, None)
         if ticket is not None:
             ticket.attached = False
-        gone = self.l1.drop(key)
-        return [] if gone is None else [gone]
+
+    def _place(self, key: str, record: Record, removals: int) -> tuple[list[Entry], bool]:
+        """Store, and tell whether it is; not where a finalizer that ran within has removed something: it may be this."""
+        record.era = self.era
+        gone = self.l1.place(key, record)
+        if self._removals == removals:
+            return gone, True
+        return gone + self._drop(key), False
 
     # Versions
 
@@ -284,6 +273,7 @@ class Local:
         """Note versions as they were read; None if one may have been replaced since `mark`."""
         until = began + self.staleness
         with self._lock:
+            removals = self._removals
             if self.era is not mark:
                 return None
             self.namespace = self._kept(self.namespace, tokens[0], until)
@@ -293,7 +283,10 @@ class Local:
             }
             self._tags.update(found)
             self._recent.update(found)
-            return Scope(self.namespace, self.epoch, found)
+            if self._removals == removals:
+                return Scope(self.namespace, self.epoch, found)
+        self.flush()  # a finalizer that ran within has removed something: it may be one of these
+        return None
 
     def invent(self, tags: Iterable[str], draw: Callable[[], bytes], *, read: bool) -> Scope:
         """Return versions where nobody can be asked: those that were known, else new ones.
@@ -304,21 +297,23 @@ class Local:
             read: whether they count as read: True where there is no second tier.
         """
         with self._lock:
-            if self.namespace is None:
-                self.namespace = Version(draw(), math.inf, read=read)
-            if self.epoch is None:
-                self.epoch = Version(draw(), math.inf, read=read)
+            namespace, epoch = self.namespace, self.epoch
+            if namespace is None:
+                namespace = self.namespace = Version(draw(), math.inf, read=read)
+            if epoch is None:
+                epoch = self.epoch = Version(draw(), math.inf, read=read)
             found: dict[str, Version] = {}
             for tag in tags:
                 version = self._tags.get(tag)
                 if version is None:
                     version = self._tags[tag] = Version(draw(), math.inf, read=read)
                 found[tag] = version
-            return Scope(self.namespace, self.epoch, found)
+            return Scope(namespace, epoch, found)
 
     def clear(self) -> None:
         """Let the namespace's version die, and all that was loaded under it."""
         with self._lock:
+            self._removals += 1
             self.era = object()
             self._bury([self.namespace])
             self.namespace = None
@@ -328,6 +323,7 @@ class Local:
     def kill(self, tags: Iterable[str]) -> None:
         """Let versions of tags die; loads in the air go on for those who wait, and nobody joins them."""
         with self._lock:
+            self._removals += 1
             self.era = object()
             self._bury([self.epoch, *(self._tags.pop(tag, None) for tag in tags)])
             self.epoch = None

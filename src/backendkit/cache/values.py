@@ -12,8 +12,6 @@ from fractions import Fraction
 from typing import Any, cast
 from uuid import UUID
 
-from backendkit.cache.errors import NotEncodable
-
 
 def is_immutable(value: object) -> bool:
     """Whether nobody can change `value`: numbers, texts, dates and their like, and tuples and frozensets of such."""
@@ -40,19 +38,10 @@ def size_of(value: object, depth: int = 4) -> int:
 
 
 def frozen(value: Any, *, shared: bool) -> tuple[Any, Callable[[Any], Any] | None]:
-    """Return what to keep of a value without a codec, and how to make a caller's own of it; None: it may be given away.
-
-    Raises:
-        NotEncodable: it cannot be copied.
-    """
+    """Return what to keep of a value without a codec, and how to make a caller's own of it; None: it may be given away."""
     if shared or is_immutable(value):
         return value, None
-    try:
-        return deepcopy(value), deepcopy
-    except Exception as error:  # whatever its `__deepcopy__` or `__reduce__` makes of it
-        kind = type(value).__qualname__
-        fix = "To fix it: cache what it is made of, or share it by CachePolicy(sharing='shared')."
-        raise NotEncodable(f"a {kind} cannot be copied\n{fix}") from error
+    return deepcopy(value), deepcopy
 
 
 def _items_size(items: list[object], depth: int) -> int:

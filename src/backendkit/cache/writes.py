@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Brought, Call, Core
+from backendkit.cache.asks import carried, missed, scope_of, scopes_of
+from backendkit.cache.core import (
+    CLEAR,
+    DROP,
+    SOFTEN,
+    TAGS,
+    UNGIVEN,
+    Brought,
+    Call,
+    Core,
+    Packed,
+)
 from backendkit.cache.decide import tier, versions
-from backendkit.cache.decide.tier import HIT, Keys, Post
-from backendkit.cache.flow import scope_of
+from backendkit.cache.decide.tier import HIT, Answer, Keys, Post
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING
-from backendkit.cache.local import Record, Scope
+from backendkit.cache.local import Record, Ticket
+from backendkit.cache.scope import Scope
 from backendkit.core.errors import StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
@@ -32,13 +43,16 @@ async def get_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str, 
     for call in {call.key: call for call in calls}.values():
         record = fresh(core, call.key)
         if record is not None:
-            found[call.key] = record.give()
-        else:
-            missing.append(call)
+            value = core.given(call.key, record)
+            if value is not UNGIVEN:
+                found[call.key] = value
+                continue
+        missing.append(call)
     core.counts.add("l1_hits", len(found))
     if missing and not core.alone:
         found |= await _read_many(io, core, missing)
-    core.counts.add("misses", len(calls) - len(found))
+    keys = {call.key for call in calls}
+    core.counts.add("misses", len(keys) - len(found))
     return {call.key: found.get(call.key, MISSING) for call in calls}
 
 
@@ -66,23 +80,7 @@ async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str
         outcomes = await carried(
             io, [tier.read(core.names.keys(call.key), scope.namespace.token) for call in trusted]
         )
-        found: dict[str, Any] = {}
-        scopes: dict[tuple[str, ...], Scope | None] = {(): scope}
-        for call, ticket, outcome in zip(trusted, tickets, outcomes, strict=True):
-            if isinstance(outcome, Error):
-                missed(core, outcome)
-                continue
-            if outcome.value.outcome != HIT:
-                continue
-            # Of one batch those with the same tags share what is known of them; filling looks at it again.
-            tags = outcome.value.tags
-            if tags not in scopes:
-                scopes[tags] = await scope_of(io, core, tags)
-            shared = scopes[tags]
-            record = None if shared is None else core.thawed(call, outcome.value, began, shared)
-            if record is not None:
-                local.fill(call.key, ticket, record)
-                found[call.key] = record.give()
+        found = await _read(io, core, zip(trusted, tickets, outcomes, strict=True), began)
         core.counts.add("l2_hits", len(found))
         return found
     finally:
@@ -90,14 +88,27 @@ async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str
             local.land(call.key, ticket)
 
 
-async def carried(io: CacheIO, operations: Sequence[Operation[R]]) -> list[Outcome[R]]:
-    """Carry out operations; one alone goes the short way."""
-    if len(operations) != 1:
-        return await io.run_many(operations)
-    try:
-        return [Value(await io.run(operations[0]))]
-    except StoreError as error:
-        return [Error(error)]
+async def _read(
+    io: CacheIO, core: Core, asked: Iterable[tuple[Call, Ticket, Outcome[Answer]]], began: float
+) -> dict[str, Any]:
+    """Keep and return the values of what was answered."""
+    hits: list[tuple[Call, Ticket, Answer]] = []
+    for call, ticket, outcome in asked:
+        if isinstance(outcome, Error):
+            missed(core, outcome)
+        elif outcome.value.outcome == HIT:
+            hits.append((call, ticket, outcome.value))
+    scopes = await scopes_of(io, core, [answer for _, _, answer in hits])
+    found: dict[str, Any] = {}
+    for call, ticket, answer in hits:
+        scope = scopes[answer.tags]
+        record = None if scope is None else core.thawed(call, answer, began, scope)
+        if record is not None:
+            core.local.fill(call.key, ticket, record)
+            value = core.given(call.key, record)
+            if value is not UNGIVEN:
+                found[call.key] = value
+    return found
 
 
 async def _carried_here(
@@ -125,13 +136,6 @@ def _message(operation: Operation[Any]) -> bytes:
     return operation.args[-1]  # type: ignore[return-value] # of whatever publishes it is the last
 
 
-def missed(core: Core, outcome: Error) -> None:
-    """Count a failure of the second tier, or raise it where it is not that, or shall be seen."""
-    if core.coherence.strict or not isinstance(outcome.error, StoreError):
-        outcome.unwrap()
-    core.counts.add("errors")
-
-
 async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) -> None:
     """Store values in both tiers, whatever is there; one batch.
 
@@ -146,15 +150,21 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
         scopes = [await _scope(io, core, call.tags) for call, _ in values]
         began = local.now()
         brought = [Brought(v, core.life(call, v, None), 0, began) for call, v in values]
-        outcomes = await _put_many(io, core, [call for call, _ in values], brought, scopes)
-        for (call, _), ticket, each, scope, outcome in zip(
-            values, tickets, brought, scopes, outcomes, strict=True
-        ):
+        calls = [call for call, _ in values]
+        packed = [
+            core.packed(call, each, scope, strict=True) if core.wire is not None else None
+            for call, each, scope in zip(calls, brought, scopes, strict=True)
+        ]
+        records = [
+            core.record(*each, strict=True)
+            for each in zip(calls, brought, scopes, packed, strict=True)
+        ]
+        outcomes = await _put_many(io, core, calls, brought, packed)
+        for call, ticket, record, outcome in zip(calls, tickets, records, outcomes, strict=True):
             if isinstance(outcome, Error):
                 local.drop(call.key)
                 failures.append(outcome)
                 continue
-            record = core.record(call, each, scope, strict=True)
             record.at = outcome.value
             local.replace(call.key, ticket, record)
     finally:
@@ -165,17 +175,16 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
 
 
 async def _put_many(
-    io: CacheIO, core: Core, calls: list[Call], brought: list[Brought], scopes: list[Scope]
+    io: CacheIO, core: Core, calls: list[Call], brought: list[Brought], packed: list[Packed | None]
 ) -> list[Outcome[int]]:
     if core.wire is None:
         return [Value(0)] * len(calls)
     core.upkeep.start()
     names = core.names
     operations: list[Operation[int]] = []
-    for call, each, scope in zip(calls, brought, scopes, strict=True):
-        packed = core.packed(call, each, scope, strict=True)
+    for call, each, made in zip(calls, brought, packed, strict=True):
         keys, post = names.keys(call.key), names.post(DROP, call.key)
-        operations.append(tier.put(keys, each.life, packed.tail if packed else b"", post))
+        operations.append(tier.put(keys, each.life, made.tail if made else b"", post))
     return await _carried_here(io, operations, [call.key for call in calls], core, core.local.drop)
 
 

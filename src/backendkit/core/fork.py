@@ -27,11 +27,23 @@ class Forkable(Protocol):
         ...
 
 
+class Lock(Protocol):
+    """A lock, of either kind."""
+
+    def acquire(self) -> bool:
+        """Take it."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
 class Lockable(Protocol):
     """Something whose state changes only under one lock, within which nothing waits and no other lock is taken."""
 
     @property
-    def fork_lock(self) -> threading.Lock:
+    def fork_lock(self) -> Lock:
         """The lock."""
         ...
 
@@ -46,9 +58,19 @@ def hold_during_fork(member: Lockable) -> None:
     _still.add(member)
 
 
+class Still:
+    """Has a lock held during forks for as long as this object lives, whose owner cannot be registered: it has no hash."""
+
+    __slots__ = ("__weakref__", "fork_lock")
+
+    def __init__(self, lock: Lock) -> None:
+        self.fork_lock = lock
+        hold_during_fork(self)
+
+
 _remade: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _still: weakref.WeakSet[Lockable] = weakref.WeakSet()
-_held: list[threading.Lock] = []
+_held: list[Lock] = []
 _turn = threading.Lock()
 """Two threads may fork at once: who forks second would release what the first still holds, or wait for it crosswise."""
 

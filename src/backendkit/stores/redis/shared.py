@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
@@ -66,6 +66,10 @@ class Shared:
         usual_us = begun_us + int((self.dial.timeout + self.dial.connect_timeout) * SECOND_US)
         return min(self.time.mono_us() + self.left_us(), usual_us)
 
+    def hurried(self) -> bool:
+        """Return whether the context's deadline leaves less than a reply may take."""
+        return self.left_us() < int(self.dial.timeout * SECOND_US)
+
     def hurry_us(self) -> int | None:
         """Return how long until the context's deadline, if that leaves less than an operation may take."""
         deadline_us = context.deadline_us()
@@ -74,6 +78,19 @@ class Shared:
         left_us = deadline_us - self.clock.mono_us()
         dial = self.dial
         return left_us if left_us < (dial.timeout + dial.connect_timeout) * SECOND_US else None
+
+
+class Prepared(NamedTuple):
+    """Where an operation goes, its bytes, and how many replies they get."""
+
+    address: Address | None
+    payload: bytes
+    replies: int
+
+    @property
+    def homeless(self) -> bool:
+        """Whether it could be sent, if only it were known where to."""
+        return self.address is None and bool(self.payload)
 
 
 def unanswered(address: Address, error: BaseException) -> StoreUnavailable:
