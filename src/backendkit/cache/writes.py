@@ -26,7 +26,7 @@ from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING
 from backendkit.cache.local import Record, Ticket
 from backendkit.cache.scope import Scope
-from backendkit.core.errors import StoreError, StoreUnavailable
+from backendkit.core.errors import NotReplicated, StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
 
@@ -203,11 +203,16 @@ async def _remove(
     core.upkeep.start()
     names = core.names
     operations = [make(names.keys(key), names.post(kind, key)) for key in keys]
+    for operation in operations:
+        operation.copies = core.coherence.copies
     outcomes = await _carried_here(io, operations, keys, core, here)
     failures: list[Error] = []
     for key, operation, outcome in zip(keys, operations, outcomes, strict=True):
         if not isinstance(outcome, Error):
             core.upkeep.note(operation)
+        elif isinstance(outcome.error, NotReplicated):
+            core.upkeep.note(operation)  # a failover now may lose it
+            failures.append(outcome)
         elif core.coherence.on_unreachable == "queue" and isinstance(outcome.error, StoreError):
             core.upkeep.queue([key], operation)
         else:
@@ -240,9 +245,13 @@ async def _bump(
         here()
         return
     core.upkeep.start()
+    operation.copies = core.coherence.copies
     try:
         await io.run(operation)
         core.upkeep.note(operation)
+    except NotReplicated:
+        core.upkeep.note(operation)
+        raise
     except BaseException as error:
         core.names.give_up(_message(operation))
         if not isinstance(error, StoreError) or core.coherence.on_unreachable != "queue":
