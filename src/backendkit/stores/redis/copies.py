@@ -8,8 +8,9 @@ well before the store's own timeout. Source: https://redis.io/docs/latest/comman
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
@@ -155,9 +156,8 @@ async def copied_in_turn(
     for operation in operations:
         copies = operation.copies or Copies(0, 0)
         try:
-            value: Any = run(operation, copies._replace(wait_us=0) if lags else copies)
-            if isinstance(value, Awaitable):
-                value = await cast("Awaitable[Any]", value)
+            given: Any = run(operation, copies._replace(wait_us=0) if lags else copies)
+            value: Any = await given if inspect.isawaitable(given) else given
             outcomes.append(Value(value))
         except NotReplicated as error:
             lags = True
