@@ -135,9 +135,10 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
         return False
     local, key = core.local, call.key
     brought = Brought(value, core.life(call, value, None), 0, lease.began)
+    packed = core.packed(call, brought, scope, strict=True) if core.wire is not None else None
+    record = core.record(call, brought, scope, packed, strict=True)
     if core.wire is None:
-        return local.settle(key, ticket, core.record(call, brought, scope))
-    packed = core.packed(call, brought, scope, strict=True)
+        return local.settle(key, ticket, record)
     keys, post = core.names.keys(key), core.names.post(DROP, key)
     tail = packed.tail if packed else b""
     try:
@@ -147,7 +148,6 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
         core.names.give_up(post[1])
         raise
     if at:
-        record = core.record(call, brought, scope, packed)
         record.at = at
         local.replace(key, ticket, record)
         local.ring(key)
