@@ -15,7 +15,7 @@ from backendkit.core.errors import NotSent, StoreClosed
 from backendkit.core.operation import Copies, Operation
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.stores.redis.address import Address
-from backendkit.stores.redis.copies import AwaitingCopies, copied_in_turn, read_copied
+from backendkit.stores.redis.copies import AwaitingCopies, copied_in_turn, run_copied
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.lane import Lane
@@ -102,8 +102,7 @@ class AsyncRedisStore:
             raise StoreClosed("the Redis store was closed")
         within = _AwaitingCarrier(self, shared)
         carrier = AwaitingCopies(within, self._store.exchange, shared, copies)
-        delivery = Delivery(shared, operation, None, shared.due_us(shared.time.mono_us()))
-        return cast("R", read_copied(operation, copies, await delivery.run(carrier, None)))
+        return cast("R", await run_copied(carrier, shared, operation, copies))
 
     async def close(self) -> None:
         """Close both faces; connections of the running loop are closed when this returns."""

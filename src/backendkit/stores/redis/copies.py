@@ -25,7 +25,7 @@ from backendkit.core.errors import (
 from backendkit.core.operation import Copies, Operation, Reply
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.stores.redis.address import Address
-from backendkit.stores.redis.deliver import Carrier
+from backendkit.stores.redis.deliver import Carrier, Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.shared import Shared, unsent_after
 from backendkit.stores.redis.verdict import REFUSALS, Raw
@@ -125,6 +125,14 @@ class AwaitingCopies(BlockingCopies):
             return _failure(address, error, sent=sent)
         finally:
             connection.abort()
+
+
+async def run_copied(
+    carrier: Carrier, shared: Shared, operation: Operation[Any], copies: Copies
+) -> Any:
+    """Carry out an operation with its `WAIT`; raises as `read_copied`, and as `Delivery.run`."""
+    delivery = Delivery(shared, operation, None, shared.due_us(shared.time.mono_us()))
+    return read_copied(operation, copies, await delivery.run(carrier, None))
 
 
 def read_copied(operation: Operation[Any], copies: Copies, reply: Reply) -> Any:

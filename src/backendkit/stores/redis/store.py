@@ -26,7 +26,7 @@ from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import Broadcasts, Companion, StoreStats
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
-from backendkit.stores.redis.copies import BlockingCopies, copied_in_turn, read_copied
+from backendkit.stores.redis.copies import BlockingCopies, copied_in_turn, run_copied
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.leases import Leases, Sent
@@ -117,8 +117,7 @@ class RedisStore:
     def _run_copied(self, operation: Operation[R], copies: Copies) -> R:
         shared = self._shared
         carrier = BlockingCopies(_BlockingCarrier(self, shared), self.exchange, shared, copies)
-        delivery = Delivery(shared, operation, None, shared.due_us(shared.time.mono_us()))
-        return cast("R", read_copied(operation, copies, step(delivery.run(carrier, None))))
+        return cast("R", step(run_copied(carrier, shared, operation, copies)))
 
     def _run_chunk(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         shared = self._shared
@@ -234,10 +233,9 @@ class RedisStore:
 
     def companion(self, make: Callable[[Broadcasts], C]) -> C:
         """Return the one thing of its kind that lives beside this store; see `core.store.Broadcasts`."""
-        found = self._companions.get(make)
-        if found is None:
-            found = self._companions.setdefault(make, make(self))
-        return cast("C", found)
+        return cast(
+            "C", self._companions.get(make) or self._companions.setdefault(make, make(self))
+        )
 
     def _primaries(self) -> list[Address]:
         topology = self._shared.topology
