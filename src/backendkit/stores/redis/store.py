@@ -21,11 +21,12 @@ from backendkit.core.errors import (
 )
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.operation import Operation, Reply, Script
+from backendkit.core.operation import Copies, Operation, Reply, Script
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import Broadcasts, Companion, StoreStats
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
+from backendkit.stores.redis.copies import BlockingCopies, copied_in_turn, run_copied
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.leases import Leases, Sent
@@ -87,6 +88,8 @@ class RedisStore:
 
     def run(self, operation: Operation[R]) -> R:
         """Carry out `operation`, blocking; see `Store.run`."""
+        if operation.copies is not None:
+            return self._run_copied(operation, operation.copies)
         shared = self._shared
         begun_us = shared.time.mono_us()
         address = shared.topology.address(operation)
@@ -101,6 +104,8 @@ class RedisStore:
 
     def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         """Carry out operations, one write and one wait per server and chunk; see `Store.run_many`."""
+        if operations and operations[0].copies is not None:
+            return step(copied_in_turn(operations, self._run_copied))
         outcomes: list[Outcome[Any]] = []
         for chunk in chunks(operations):
             done = self._run_chunk(chunk)
@@ -108,6 +113,11 @@ class RedisStore:
             if unsent := unsent_after(done, len(operations) - len(outcomes)):
                 return outcomes + unsent
         return outcomes
+
+    def _run_copied(self, operation: Operation[R], copies: Copies) -> R:
+        shared = self._shared
+        carrier = BlockingCopies(_BlockingCarrier(self, shared), self.exchange, shared, copies)
+        return cast("R", step(run_copied(carrier, shared, operation, copies)))
 
     def _run_chunk(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         shared = self._shared
@@ -223,10 +233,9 @@ class RedisStore:
 
     def companion(self, make: Callable[[Broadcasts], C]) -> C:
         """Return the one thing of its kind that lives beside this store; see `core.store.Broadcasts`."""
-        found = self._companions.get(make)
-        if found is None:
-            found = self._companions.setdefault(make, make(self))
-        return cast("C", found)
+        return cast(
+            "C", self._companions.get(make) or self._companions.setdefault(make, make(self))
+        )
 
     def _primaries(self) -> list[Address]:
         topology = self._shared.topology
