@@ -33,7 +33,8 @@ from backendkit.cache.flow import (
 )  # fmt: skip
 from backendkit.cache.io import CacheIO, shared, was_interrupted
 from backendkit.cache.loading import MISSING, Load
-from backendkit.cache.local import Record, Scope, Ticket
+from backendkit.cache.local import Record, Ticket
+from backendkit.cache.scope import Scope
 from backendkit.cache.source import Found, Job, give_back, hold, peeked, run
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument
@@ -309,6 +310,7 @@ async def _ask(io: CacheIO, core: Core, left: Sequence[Search], due: float, turn
             missed(core, outcome)
     answers = [outcome.value for outcome in outcomes if not isinstance(outcome, Error)]
     scopes = await scopes_of(io, core, answers)
+    may_wait = local.now() < due and io.may_wait()
     for search, outcome in zip(asked, outcomes, strict=True):
         if isinstance(outcome, Error):
             turn.jobs.append(search.job(scope, None, search.old))
@@ -316,7 +318,6 @@ async def _ask(io: CacheIO, core: Core, left: Sequence[Search], due: float, turn
         answer = outcome.value
         of_entry = scopes.get(answer.tags) if answer.entry is not None else None
         record = None if of_entry is None else core.thawed(search.call, answer, began, of_entry)
-        may_wait = local.now() < due and io.may_wait()
         _sort(core, search, (scope, answer, record), turn, may_wait=may_wait)
 
 

@@ -14,7 +14,8 @@ from backendkit.cache.core import UNGIVEN, UNKEPT, WAKE, Brought, Call, Core, Pa
 from backendkit.cache.decide import tier
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, Load
-from backendkit.cache.local import Record, Scope, Ticket
+from backendkit.cache.local import Record, Ticket
+from backendkit.cache.scope import Scope
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.operation import Operation
@@ -66,8 +67,7 @@ def spare_of(core: Core, key: str, ticket: Ticket, old: Record | None) -> Record
 
 def hold(core: Core, job: Job) -> None:
     """Have the lease of a job renewed."""
-    if job.lease:
-        core.upkeep.hold(job.lease, core.names.keys(job.call.key))
+    core.upkeep.hold(job.lease or b"", core.names.keys(job.call.key))
 
 
 async def from_source(io: CacheIO, core: Core, job: Job) -> Outcome[Record]:
