@@ -16,7 +16,7 @@ from backendkit.cache import CachePolicy, Coherence, JsonCodec, NotEncodable, Wi
 from backendkit.cache import flow as flows
 from backendkit.cache.behind import Behind
 from backendkit.cache.bell import Bell
-from backendkit.cache.calls import call_of
+from backendkit.cache.calls import Calls
 from backendkit.cache.errors import LoadTimeout, NestedLoad
 from backendkit.cache.events import Loaded, NotStored, StaleServed
 from backendkit.cache.face import Cache
@@ -313,7 +313,7 @@ def test_a_soft_timeout_does_not_revive_what_was_removed_meanwhile(
         spawned: list[Running] = []
         store: Any = cache._store
         io = SteppedIO(store, cache._local.flights, spawned)
-        call = call_of(cache._core, "k", lambda: lambda: "new", tags=["t"])
+        call = Calls(cache._core).one("k", lambda: lambda: "new", tags=["t"])
 
         def load(keys: list[str]) -> Any:
             return lambda: dict.fromkeys(keys, "new")
@@ -381,7 +381,7 @@ def test_every_interleaving_of_a_stale_read_and_a_removal(heard: bool, within: f
         spawned: list[Running] = []
         store: Any = cache._store
         io = SteppedIO(store, cache._local.flights, spawned)
-        call = call_of(cache._core, "k", lambda: fail)
+        call = Calls(cache._core).one("k", lambda: fail)
         reading = Running(flows.get_or_load(io, cache._core, call))
         for _ in range(stop):
             if reading.outcome is None:
@@ -765,7 +765,7 @@ def test_a_flow_that_is_closed_leaves_no_ticket(world: World) -> None:
         cache = one(world)
         store: Any = cache._store
         io = SteppedIO(store, cache._local.flights, [])
-        call = call_of(cache._core, f"k{stop}", lambda: lambda: "v")
+        call = Calls(cache._core).one(f"k{stop}", lambda: lambda: "v")
         reading = Running(flows.get_or_load(io, cache._core, call))
         for _ in range(stop):
             if reading.outcome is None:
