@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, Protocol
@@ -16,13 +16,14 @@ from backendkit.cache.decide.entry import Entry
 from backendkit.cache.decide.tier import Answer, Keys, Life, Post
 from backendkit.cache.errors import Corrupt, NotEncodable
 from backendkit.cache.local import Local, Record, Scope, Ticket
+from backendkit.cache.looks import Looks
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import Counts
 from backendkit.cache.values import frozen, is_immutable, size_of
 from backendkit.cache.wire import Wire
 from backendkit.core.clock import SECOND_US
 from backendkit.core.events import Event, Hooks
-from backendkit.core.keys import KeySpace, escape
+from backendkit.core.keys import KeySpace, escape, escape_all
 
 
 class Upkeep(Protocol):
@@ -96,6 +97,11 @@ class Names:
         """Return the second tier's keys of an entry and its lease."""
         tag = self._head + escape(key)
         return tag + self._tail, tag + self._tail_lease
+
+    def entries(self, keys: Sequence[str]) -> list[bytes]:
+        """Return the second tier's keys of entries."""
+        head, tail = self._head, self._tail
+        return [head + part + tail for part in escape_all(keys)]
 
     def versions(self, tags: Iterable[str]) -> tuple[bytes, ...]:
         """Return the keys of the namespace's version, the tags' epoch, and the tags' versions; one slot."""
@@ -201,6 +207,8 @@ class Core:
     upkeep: Upkeep
     alone: bool
     chance: Callable[[], float]
+    together: Callable[[Sequence[bytes]], list[list[int]]]
+    looks: Looks = field(default_factory=Looks)
     lost: deque[tuple[str, Ticket]] = field(default_factory=deque)
 
     def tell(self, event: Event) -> None:
@@ -250,7 +258,7 @@ class Core:
         record.fresh = now + brought.life.fresh_us / SECOND_US
         record.stale = now + brought.life.stale_us / SECOND_US
         record.cost = brought.cost_us / SECOND_US
-        return self._timed(record, call.policy, brought.began, scope)
+        return self.timed(record, call.policy, brought.began, scope)
 
     def thawed(self, call: Call, answer: Answer, began: float, scope: Scope) -> Record | None:
         """Return what the first tier keeps of the second's entry, or None where it cannot be read."""
@@ -268,7 +276,7 @@ class Core:
         record.stale = began + (entry.stale - answer.now) / SECOND_US
         record.cost = entry.cost / SECOND_US
         record.at = entry.at
-        return self._timed(record, call.policy, began, scope)
+        return self.timed(record, call.policy, began, scope)
 
     def throttled(self, call: Call, stale: Record) -> Record:
         """Return a stale record that serves for a while, because its loader has failed."""
@@ -308,7 +316,8 @@ class Core:
         kept, thaw = frozen(value, shared=shared)
         return Record(kept, size_of(kept), thaw=thaw)
 
-    def _timed(self, record: Record, policy: CachePolicy, began: float, scope: Scope) -> Record:
+    def timed(self, record: Record, policy: CachePolicy, began: float, scope: Scope) -> Record:
+        """Return a record with what follows from its times and its policy."""
         local = self.local
         if policy.l1_ttl is not None:
             record.fresh = min(record.fresh, local.now() + policy.l1_ttl_us / SECOND_US)

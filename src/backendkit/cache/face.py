@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from backendkit.cache import bulk, fence, flow, writes
+from backendkit.cache import bulk, fence, flow, reads, writes
 from backendkit.cache.behind import Behind
 from backendkit.cache.calls import call_of, checked, never, pairs_of
 from backendkit.cache.codecs import Codec
@@ -29,6 +30,7 @@ from backendkit.core.events import Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
+from backendkit.core.look import together
 from backendkit.core.store import Store
 from backendkit.stores.guarded import Guarded
 from backendkit.stores.memory import MemoryStore
@@ -55,7 +57,7 @@ class Cache:
     around a load.
     """
 
-    __slots__ = ("__weakref__", "_aio", "_core", "_find", "_io", "_local", "_store")
+    __slots__ = ("__weakref__", "_aio", "_core", "_find", "_io", "_local", "_pattern", "_store")
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class Cache:
             upkeep=IDLE,
             alone=alone,
             chance=chance or _chance,
+            together=partial(together, store),
         )
         if not alone:
             local.l1.trusted_until = 0.0  # until a heartbeat has come back
@@ -96,6 +99,7 @@ class Cache:
         self._store = store
         self._local = local
         self._find = local.l1.get
+        self._pattern = call_of(self._core, "pattern", never)
         self._io = BlockingIO(store, store.clock, flights, Behind())
         self._aio = AsyncCache(self, self._core, AwaitingIO(store.aio, store.clock, flights))
         remake_after_fork(self)
@@ -155,8 +159,7 @@ class Cache:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of keys, in their order; `MISSING` for what no tier has fresh. One batch."""
-        calls = [call_of(self._core, key, never) for key in keys]
-        return step(writes.get_many(self._io, self._core, calls))
+        return step(reads.get_many(self._io, self._core, checked(tuple(keys)), self._pattern))
 
     def get_or_load_many(
         self,

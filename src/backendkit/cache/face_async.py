@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from backendkit.cache import bulk, fence, flow, writes
+from backendkit.cache import bulk, fence, flow, reads, writes
 from backendkit.cache.calls import call_of, checked, never, pairs_of
 from backendkit.cache.core import Core
 from backendkit.cache.decorator import Cached, cached
@@ -27,13 +27,14 @@ D = TypeVar("D")
 class AsyncCache:
     """The asynchronous face of a `Cache`; methods, arguments and errors are the same."""
 
-    __slots__ = ("_cache", "_core", "_find", "_io", "_local")
+    __slots__ = ("_cache", "_core", "_find", "_io", "_local", "_pattern")
 
     def __init__(self, cache: Cache, core: Core, io: AwaitingIO) -> None:
         self._cache = cache
         self._core = core
         self._local = core.local
         self._find = core.local.l1.get
+        self._pattern = call_of(core, "pattern", never)
         self._io = io
 
     @property
@@ -69,8 +70,7 @@ class AsyncCache:
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of keys; see `Cache.get_many`."""
-        calls = [call_of(self._core, key, never) for key in keys]
-        return await writes.get_many(self._io, self._core, calls)
+        return await reads.get_many(self._io, self._core, checked(tuple(keys)), self._pattern)
 
     async def get_or_load_many(
         self,

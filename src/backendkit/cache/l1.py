@@ -168,20 +168,26 @@ class L1(cachetools.Cache[str, Entry]):
         """
         gone: list[Entry] = []
         size = entry.size + ENTRY_BYTES
-        if entry.size > self.max_entry_bytes or not self._make_room(key, size, gone):
+        places = len(self._small) + len(self._main)
+        # Where there is room for one more in any case, nobody needs to count what would make some.
+        tight = places >= self.max_items or self.currsize + size > self._max_bytes
+        if entry.size > self.max_entry_bytes or (tight and not self._make_room(key, size, gone)):
             self.rejections += 1
             self._bury(key, gone)
             return gone
         old = self._map.get(key)
         if old is None:
-            entry.main = self._ghosts.take(key, max(self._places(), 1))
+            entry.main = self._ghosts.take(key, self._places() or 1)
             (self._main if entry.main else self._small).append(key)
         else:
             entry.main, entry.visited = old.main, old.visited
             self._count(old, -1)
             gone.append(old)
         self._map[key] = entry
-        self._count(entry, 1)
+        if entry.main:
+            self._main_bytes += size
+        else:
+            self._small_bytes += size
         return gone
 
     def drop(self, key: str) -> Entry | None:

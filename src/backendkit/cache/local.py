@@ -9,7 +9,8 @@ was loaded under it is dead with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -53,7 +54,12 @@ class Scope:
     @property
     def alive(self) -> bool:
         """Whether none of them was replaced."""
-        return self.namespace.alive and all(tag.alive for tag in self.tags.values())
+        if not self.namespace.alive:
+            return False
+        for tag in self.tags.values():  # noqa: SIM110 - every fill looks here, and a generator costs thrice the loop
+            if not tag.alive:
+                return False
+        return True
 
 
 class Record(Entry):
@@ -103,6 +109,23 @@ class Ticket:
         self.count = 0
 
 
+class Watch:
+    """The right to store what one read of many keys brings, but for those of which something was heard meanwhile.
+
+    Changed and looked at under the lock.
+
+    Attributes:
+        attached: False once something was heard that concerns all keys.
+        heard: keys of which something was heard.
+    """
+
+    __slots__ = ("attached", "heard")
+
+    def __init__(self) -> None:
+        self.attached = True
+        self.heard: set[str] = set()
+
+
 class Local:
     """One cache's state in this process.
 
@@ -133,12 +156,16 @@ class Local:
         # Whose entries have been evicted: without it each read from the second tier would ask for them again.
         self._recent: LRUCache[str, Version] = LRUCache(_RECENT_TAGS)
         self._tickets: dict[str, Ticket] = {}
+        self._watches: set[Watch] = set()
+        self._scopes: dict[tuple[str, ...], Scope] = {}
         self._bells: dict[str, Bell] = {}
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what the parent's thread kept up to date nobody does here."""
         self.l1.clear()
         self.era = object()
+        for watch in self._watches:
+            watch.attached = False
         self._forget()
 
     # Entries
@@ -151,6 +178,18 @@ class Local:
                 ticket = self._tickets[key] = Ticket(self.now())
             ticket.count += 1
             return ticket
+
+    def watch(self) -> Watch:
+        """Begin to hear what concerns any key, before many are asked for at once; end it by `unwatch`."""
+        watch = Watch()
+        with self._lock:
+            self._watches.add(watch)
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Hear no more."""
+        with self._lock:
+            self._watches.discard(watch)
 
     def land(self, key: str, ticket: Ticket) -> None:
         """Give a ticket back."""
@@ -168,8 +207,7 @@ class Local:
             ticket = self._tickets.get(key)
             if ticket is None or now < self.l1.trusted_until or now < ticket.began + self.staleness:
                 return
-            del self._tickets[key]
-            ticket.attached = False
+            self._detach(key)
         self.flights.detach(key)
 
     def fill(self, key: str, ticket: Ticket, record: Record) -> bool:
@@ -181,6 +219,23 @@ class Local:
             gone = self.l1.place(key, record)
         gone.clear()
         return True
+
+    def fill_all(self, watch: Watch, found: Mapping[str, tuple[Record, object]]) -> None:
+        """Store all of which nothing was heard, as `fill` does."""
+        items = iter(found.items())
+        while some := list(islice(items, _FILLED)):
+            gone: list[Entry] = []
+            with self._lock:
+                era, place, heard, scope = self.era, self.l1.place, watch.heard, None
+                alive = False  # of the last scope: while the lock is held no version dies
+                for key, (record, _) in some:
+                    if record.scope is not scope:
+                        scope = record.scope
+                        alive = watch.attached and scope is not None and scope.alive
+                    if alive and key not in heard:
+                        record.era = era
+                        gone += place(key, record)
+            gone.clear()
 
     def replace(self, key: str, ticket: Ticket, record: Record) -> None:
         """Store what this process itself has just set; all that was asked for before is detached."""
@@ -211,9 +266,7 @@ class Local:
         """Let an entry be stale from now on, and detach all that is under way for it."""
         now = self.now()
         with self._lock:
-            ticket = self._tickets.pop(key, None)
-            if ticket is not None:
-                ticket.attached = False
+            self._detach(key)
             record = self.l1.peek(key)
             if isinstance(record, Record):
                 record.fresh = min(record.fresh, now)
@@ -231,6 +284,8 @@ class Local:
             for ticket in self._tickets.values():
                 ticket.attached = False
             self._tickets.clear()
+            for watch in self._watches:
+                watch.attached = False
         self.l1.clear()
         self.flights.detach_all()
         for key in list(self._bells):
@@ -250,10 +305,16 @@ class Local:
         """Whether nothing that concerns an entry can have changed for longer than the staleness allowed."""
         return now < self.l1.trusted_until or now < record.until
 
-    def _drop(self, key: str) -> list[Entry]:
+    def _detach(self, key: str) -> None:
+        """Let nothing be stored that was asked for before now."""
         ticket = self._tickets.pop(key, None)
         if ticket is not None:
             ticket.attached = False
+        for watch in self._watches:
+            watch.heard.add(key)
+
+    def _drop(self, key: str) -> list[Entry]:
+        self._detach(key)
         gone = self.l1.drop(key)
         return [] if gone is None else [gone]
 
@@ -272,7 +333,7 @@ class Local:
                 if version is None:
                     return None
                 found[tag] = version
-            return Scope(namespace, epoch, found)
+            return self._scope(namespace, epoch, found)
 
     def mark(self) -> object:
         """Return what `learn` needs; to be taken before versions are asked for."""
@@ -293,7 +354,7 @@ class Local:
             }
             self._tags.update(found)
             self._recent.update(found)
-            return Scope(self.namespace, self.epoch, found)
+            return self._scope(self.namespace, self.epoch, found)
 
     def invent(self, tags: Iterable[str], draw: Callable[[], bytes], *, read: bool) -> Scope:
         """Return versions where nobody can be asked: those that were known, else new ones.
@@ -314,7 +375,7 @@ class Local:
                 if version is None:
                     version = self._tags[tag] = Version(draw(), math.inf, read=read)
                 found[tag] = version
-            return Scope(self.namespace, self.epoch, found)
+            return self._scope(self.namespace, self.epoch, found)
 
     def clear(self) -> None:
         """Let the namespace's version die, and all that was loaded under it."""
@@ -332,6 +393,21 @@ class Local:
             self._bury([self.epoch, *(self._tags.pop(tag, None) for tag in tags)])
             self.epoch = None
         self.flights.detach_all()
+
+    def _scope(self, namespace: Version, epoch: Version, tags: dict[str, Version]) -> Scope:
+        """Return the scope of these versions, one for all entries that share them."""
+        names = tuple(tags)
+        scope = self._scopes.get(names)
+        if (
+            scope is None
+            or scope.namespace is not namespace
+            or scope.epoch is not epoch
+            or scope.tags != tags
+        ):
+            if len(self._scopes) >= _MOST_SCOPES:
+                self._scopes.clear()
+            scope = self._scopes[names] = Scope(namespace, epoch, tags)
+        return scope
 
     def _valid(self, version: Version | None, now: float) -> Version | None:
         if (
@@ -373,6 +449,12 @@ class Local:
         if bell is not None:
             bell.ring()
 
+
+_FILLED = 64
+"""Entries that are stored under one hold of the lock, which messages wait for."""
+
+_MOST_SCOPES = 1_024
+"""Combinations of tags whose scopes are kept."""
 
 _RECENT_TAGS = 4_096
 """Versions of tags that are kept although no entry of the first tier has them."""

@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 
 from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Brought, Call, Core
 from backendkit.cache.decide import tier, versions
-from backendkit.cache.decide.tier import HIT, Keys, Post
+from backendkit.cache.decide.tier import Keys, Post
 from backendkit.cache.flow import scope_of
 from backendkit.cache.io import CacheIO
-from backendkit.cache.loading import MISSING
 from backendkit.cache.local import Record, Scope
 from backendkit.core.errors import StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
@@ -23,23 +22,6 @@ from backendkit.core.outcome import Error, Outcome, Value
 R = TypeVar("R")
 
 Making = Callable[[Keys, Post], Operation[bool]]
-
-
-async def get_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str, Any]:
-    """Return what both tiers have fresh; one batch for all that the first has not."""
-    found: dict[str, Any] = {}
-    missing: list[Call] = []
-    for call in {call.key: call for call in calls}.values():
-        record = fresh(core, call.key)
-        if record is not None:
-            found[call.key] = record.give()
-        else:
-            missing.append(call)
-    core.counts.add("l1_hits", len(found))
-    if missing and not core.alone:
-        found |= await _read_many(io, core, missing)
-    core.counts.add("misses", len(calls) - len(found))
-    return {call.key: found.get(call.key, MISSING) for call in calls}
 
 
 def fresh(core: Core, key: str) -> Record | None:
@@ -51,43 +33,6 @@ def fresh(core: Core, key: str) -> Record | None:
     if now < record.fresh and core.local.trusts(record, now) and core.local.lives(record):
         return record
     return None
-
-
-async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str, Any]:
-    core.upkeep.start()
-    local = core.local
-    trusted = [call for call in calls if core.upkeep.trusts(call.key)]
-    tickets = [local.board(call.key) for call in trusted]
-    try:
-        scope = await scope_of(io, core, ())
-        if scope is None:
-            return {}
-        began = local.now()
-        outcomes = await carried(
-            io, [tier.read(core.names.keys(call.key), scope.namespace.token) for call in trusted]
-        )
-        found: dict[str, Any] = {}
-        scopes: dict[tuple[str, ...], Scope | None] = {(): scope}
-        for call, ticket, outcome in zip(trusted, tickets, outcomes, strict=True):
-            if isinstance(outcome, Error):
-                missed(core, outcome)
-                continue
-            if outcome.value.outcome != HIT:
-                continue
-            # Of one batch those with the same tags share what is known of them; filling looks at it again.
-            tags = outcome.value.tags
-            if tags not in scopes:
-                scopes[tags] = await scope_of(io, core, tags)
-            shared = scopes[tags]
-            record = None if shared is None else core.thawed(call, outcome.value, began, shared)
-            if record is not None:
-                local.fill(call.key, ticket, record)
-                found[call.key] = record.give()
-        core.counts.add("l2_hits", len(found))
-        return found
-    finally:
-        for call, ticket in zip(trusted, tickets, strict=True):
-            local.land(call.key, ticket)
 
 
 async def carried(io: CacheIO, operations: Sequence[Operation[R]]) -> list[Outcome[R]]:
