@@ -10,7 +10,11 @@ from backendkit.core.context import detach
 from backendkit.core.fork import remake_after_fork
 
 MOST_THREADS = 16
-"""Loads of one cache that run behind callers at once; beyond that callers run theirs, or serve what is stale."""
+"""Loads of one cache that run behind callers at once; beyond that nothing is refreshed behind anybody."""
+
+MOST_BOUNDED = 64
+"""Loads of one cache at once that blocking callers wait for no longer than a timeout allows, one thread each. Beyond
+that a caller waits for a free one, as long as its timeout allows: never does a load run where it could not be left."""
 
 
 class Behind:
@@ -27,10 +31,13 @@ class Behind:
         """Forget the parent's threads."""
         self._room = threading.Semaphore(self._most)
 
-    def run(self, work: Callable[[], object]) -> bool:
-        """Run `work` in a thread, in a copy of the caller's context that belongs to no request; False: no room."""
+    def run(self, work: Callable[[], object], within: float = 0) -> bool:
+        """Run `work` in a thread, in a copy of the caller's context that belongs to no request.
+
+        `within` so many seconds; False: there was no room for it.
+        """
         room = self._room
-        if not room.acquire(blocking=False):
+        if not room.acquire(timeout=max(within, 0)):
             return False
         own = contextvars.copy_context()
         own.run(detach)

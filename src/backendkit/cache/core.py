@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from backendkit.cache import events
 from backendkit.cache.decide import entry as entries
 from backendkit.cache.decide import timing
-from backendkit.cache.decide.entry import Entry
+from backendkit.cache.decide.entry import TOKEN_BYTES, Entry
 from backendkit.cache.decide.tier import Answer, Keys, Life, Post
 from backendkit.cache.errors import Corrupt, NotEncodable
+from backendkit.cache.loading import Marker
 from backendkit.cache.local import Local, Record, Scope, Ticket
 from backendkit.cache.looks import Looks
 from backendkit.cache.policy import CachePolicy, Coherence
@@ -151,6 +154,15 @@ def read_message(raw: bytes) -> Message | None:
         return None
 
 
+UNGIVEN: Final = Marker("UNGIVEN")
+"""There was a value, and it cannot be made any more."""
+
+UNKEPT: Final = sys.maxsize
+"""The size of what the first tier must not keep: it refuses it, and drops what was there before."""
+
+THROTTLED: Final = 0.0
+"""The deadline of what is stale and serves for a while: always over, so that its callers are counted."""
+
 DROP, SOFTEN, WAKE, TAGS, CLEAR = b"k", b"x", b"w", b"t", b"n"
 """What a message says: a key was invalidated or set, expired, its load has ended; tags were invalidated; all was."""
 
@@ -220,6 +232,11 @@ class Core:
         """Return a new token for a version or a lease."""
         return os.urandom(8).hex().encode()
 
+    def draws(self, number: int) -> list[bytes]:
+        """Return so many new tokens."""
+        drawn = os.urandom(8 * number).hex().encode()
+        return [drawn[at : at + TOKEN_BYTES] for at in range(0, len(drawn), TOKEN_BYTES)]
+
     def life(self, call: Call, value: Any, ttl_us: int | None) -> Life:
         """Return how long what was loaded lives."""
         policy = call.policy
@@ -242,18 +259,35 @@ class Core:
         try:
             about = self.names.keys(call.key)[0] + meta
             return Packed(meta, self.wire.pack(brought.value, about))
-        except NotEncodable as error:
+        except Exception as error:
             if strict or self.coherence.strict:
-                raise
+                if isinstance(error, NotEncodable):
+                    raise
+                raise NotEncodable(f"the codec raised {type(error).__name__}") from error
             self.tell(events.NotStored(call.key, type(error).__name__))
             return None
 
     def record(
-        self, call: Call, brought: Brought, scope: Scope, packed: Packed | None = None
+        self,
+        call: Call,
+        brought: Brought,
+        scope: Scope,
+        packed: Packed | None = None,
+        *,
+        strict: bool = False,
     ) -> Record:
-        """Return what the first tier keeps of a loaded value; its life begins now."""
-        payload = None if packed is None else packed.payload
-        record = self._kept(brought.value, payload, call.policy)
+        """Return what the first tier keeps of a loaded value; its life begins now.
+
+        What can be neither copied nor decoded is told, and comes as a record that the first tier has no room for; where
+        `strict`, NotEncodable is raised instead.
+        """
+        try:
+            record = self._kept(call, brought.value, packed)
+        except Exception as error:
+            if strict:
+                raise _uncopied(brought.value) from error
+            self.tell(events.NotStored(call.key, type(error).__name__))
+            record = Record(brought.value, UNKEPT, thaw=None)
         now = self.local.now()
         record.fresh = now + brought.life.fresh_us / SECOND_US
         record.stale = now + brought.life.stale_us / SECOND_US
@@ -268,7 +302,7 @@ class Core:
         try:
             about = self.names.keys(call.key)[0] + entry.meta
             value = self.wire.unpack(entry.payload, about)
-            record = self._kept(value, entry.payload, call.policy)
+            record = self._kept(call, value, Packed(entry.meta, entry.payload))
         except Corrupt as error:
             self.tell(events.NotStored(call.key, type(error).__name__))
             return None
@@ -285,8 +319,17 @@ class Core:
         record.stale, record.cost, record.scope = stale.stale, 0.0, stale.scope
         blind = self.coherence.fail_safe_when_blind
         record.until = max(stale.until, record.fresh) if blind else stale.until
-        record.deadline = record.fresh
+        record.deadline = THROTTLED
         return record
+
+    def given(self, key: str, record: Record) -> Any:
+        """Return a record's value for one caller; UNGIVEN where it cannot be made: then the record is forgotten."""
+        try:
+            return record.give()
+        except Exception as error:  # noqa: BLE001 - a user's codec or class may raise anything
+            self.local.spoil(key, record)
+            self.tell(events.NotStored(key, type(error).__name__))
+            return UNGIVEN
 
     def usable(self, record: Record | None, *, within: float | None = None) -> bool:
         """Whether a record may serve although it is not fresh; `within` seconds after it was, if given."""
@@ -306,15 +349,26 @@ class Core:
             int(now * 1e9), int(record.fresh * 1e9), cost, policy.beta, self.chance()
         )
 
-    def _kept(self, value: Any, payload: bytes | None, policy: CachePolicy) -> Record:
+    def _kept(self, call: Call, value: Any, packed: Packed | None) -> Record:
         """Return a record of a value: bytes where each caller must get one of its own, for decoding beats copying."""
-        shared = policy.sharing == "shared" or is_immutable(value)
-        if not shared and payload is not None and self.wire is not None:
-            body = self.wire.body(payload)
+        if packed is None or self.wire is None:
+            kept, thaw = frozen(value, shared=call.policy.sharing == "shared")
+            return Record(kept, size_of(kept), thaw=thaw)
+        shared = call.policy.sharing == "shared"
+        try:
+            shared = shared or is_immutable(value)
+            body = None if shared else self.wire.body(packed.payload)
             if body is not None:
                 return Record(body, len(body), thaw=self.wire.codec.decode)
-        kept, thaw = frozen(value, shared=shared)
-        return Record(kept, size_of(kept), thaw=thaw)
+            kept, thaw = frozen(value, shared=shared)
+            return Record(kept, size_of(kept), thaw=thaw)
+        except Exception:  # noqa: BLE001 - a value may raise anything when it is copied or measured
+            if shared:
+                return Record(value, len(packed.payload), thaw=None)
+        about = self.names.keys(call.key)[0] + packed.meta
+        return Record(
+            packed.payload, len(packed.payload), thaw=partial(self.wire.unpack, about=about)
+        )
 
     def timed(self, record: Record, policy: CachePolicy, began: float, scope: Scope) -> Record:
         """Return a record with what follows from its times and its policy."""
@@ -326,6 +380,13 @@ class Core:
         early = record.cost * policy.beta * timing.LONGEST_EARLY
         record.deadline = record.fresh - early if policy.beta else record.fresh
         return record
+
+
+def _uncopied(value: object) -> NotEncodable:
+    return NotEncodable(
+        f"a {type(value).__qualname__} cannot be copied, so that callers would share it\n"
+        "To fix it: cache plain data, or pass policy=CachePolicy(sharing='shared')."
+    )
 
 
 def agrees(entry: Entry, scope: Scope) -> bool:

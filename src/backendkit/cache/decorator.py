@@ -54,10 +54,14 @@ class Cached(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Answer from the cache, or run the function."""
         key = self._key(args, kwargs)
-        record: Any = self._find(key)
-        if record is not None and record.era is self._local.era:
-            self._local.hits += 1
-            return cast("R", record.value if record.thaw is None else record.thaw(record.value))
+        try:
+            record: Any = self._find(key)
+            if record is not None and record.era is self._local.era:
+                value = record.value if record.thaw is None else record.thaw(record.value)
+                self._local.hits += 1
+                return cast("R", value)
+        except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
+            pass
         load = partial(self.function, *args, **kwargs)
         tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]
         return cast("R", self._cache.get_or_load(key, load, tags=tags, **self._options))
@@ -87,10 +91,14 @@ class AsyncCached(Cached[P, Awaitable[R]], Generic[P, R]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # pyright: ignore[reportIncompatibleMethodOverride]  # a coroutine is awaitable
         """Answer from the cache, or run the function."""
         key = self._key(args, kwargs)
-        record: Any = self._find(key)
-        if record is not None and record.era is self._local.era:
-            self._local.hits += 1
-            return cast("R", record.value if record.thaw is None else record.thaw(record.value))
+        try:
+            record: Any = self._find(key)
+            if record is not None and record.era is self._local.era:
+                value = record.value if record.thaw is None else record.thaw(record.value)
+                self._local.hits += 1
+                return cast("R", value)
+        except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
+            pass
         load = partial(self.function, *args, **kwargs)
         tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]
         return cast("R", await self._cache.get_or_load(key, load, tags=tags, **self._options))

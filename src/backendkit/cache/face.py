@@ -121,10 +121,14 @@ class Cache:
 
     def get(self, key: str, default: D | None = None) -> Any | D | None:
         """Return the value of `key` if a tier has it fresh, else `default`; None may be a value. Never raises."""
-        record = self._find(key)
-        if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
-            self._local.hits += 1
-            return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined] # as above
+        try:
+            record: Any = self._find(key)
+            if record is not None and record.era is self._local.era:
+                value: Any = record.value if record.thaw is None else record.thaw(record.value)
+                self._local.hits += 1
+                return value
+        except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
+            pass
         value = self.get_many((key,))[key]
         return default if value is MISSING else value
 
@@ -150,10 +154,14 @@ class Cache:
             NestedLoad: called for `key` within its own loader.
             LoadTimeout: the policy's `hard_timeout` has passed.
         """
-        record = self._find(key)
-        if record is not None and record.era is self._local.era:  # type: ignore[attr-defined] # only records are placed
-            self._local.hits += 1
-            return record.value if record.thaw is None else record.thaw(record.value)  # type: ignore[attr-defined,no-any-return] # as above
+        try:
+            record: Any = self._find(key)
+            if record is not None and record.era is self._local.era:
+                value: T = record.value if record.thaw is None else record.thaw(record.value)
+                self._local.hits += 1
+                return value
+        except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
+            pass
         call = call_of(self._core, key, loader, ttl=ttl, tags=tags, policy=policy)
         return step(flow.get_or_load(self._io, self._core, call))  # type: ignore[no-any-return] # a codec's value
 

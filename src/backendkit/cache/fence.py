@@ -9,13 +9,12 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from backendkit.cache.asks import carried, late_scope, missed, scope_of
 from backendkit.cache.core import DROP, Brought, Call, Core
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.tier import LEASED
-from backendkit.cache.flow import late_scope, scope_of
 from backendkit.cache.io import CacheIO
 from backendkit.cache.local import Scope, Ticket
-from backendkit.cache.writes import carried, missed
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.outcome import Error
 

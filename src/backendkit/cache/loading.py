@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Self, cast
 
@@ -32,34 +33,36 @@ class Marker:
 
 
 MISSING: Final = Marker("MISSING")
-"""There is no value; None is one."""
+"""There is no value; None is one. A loader that returns it has nothing stored."""
 
 NOT_MODIFIED: Final = Marker("NOT_MODIFIED")
 """What a loader returns where the stale value that it was shown is still right."""
 
 
 class Load:
-    """One run of a loader; `loading()` returns it inside.
+    """One run of a loader; `loading()` returns it inside. What it decides holds for all keys of a load of many.
 
     Attributes:
-        key: what is loaded.
+        key: what is loaded; of many, the first.
         stale: the value that was there before, or `MISSING`; with it a loader may ask its source "changed since?" and
             return `NOT_MODIFIED`.
+        stales: the same by key, for a load of many, which may have `NOT_MODIFIED` for any key of what it returns.
         ttl_us: microseconds that what it brings is fresh, or None: as the policy says.
         tags: of what it brings.
     """
 
-    __slots__ = ("_ended", "_keys", "_owner", "_within", "key", "stale", "tags", "ttl_us")
+    __slots__ = ("_ended", "_keys", "_owner", "_within", "key", "stale", "stales", "tags", "ttl_us")
 
     def __init__(
-        self, owner: object, key: str, tags: tuple[str, ...], stale: Any, *more: str
+        self, owner: object, keys: Sequence[str], tags: tuple[str, ...], stales: Mapping[str, Any]
     ) -> None:
         self._owner = owner
-        self._keys = frozenset((key, *more)) if more else (key,)
+        self._keys = frozenset(keys) if len(keys) > 1 else keys
         self._ended = False
         self._within = _current.get()
-        self.key = key
-        self.stale = stale
+        self.key = keys[0]
+        self.stale = stales.get(self.key, MISSING)
+        self.stales = stales
         self.tags = tags
         self.ttl_us: int | None = None
 

@@ -166,6 +166,10 @@ class Local:
         self.era = object()
         for watch in self._watches:
             watch.attached = False
+        # A loader that has forked goes on here as well: nobody would tell it of anything.
+        self._bury([self.namespace, self.epoch, *self._tags.values()])
+        for ticket in self._tickets.values():
+            ticket.attached = False
         self._forget()
 
     # Entries
@@ -253,6 +257,12 @@ class Local:
         self.flights.detach(key)
         gone.clear()
         return True
+
+    def spoil(self, key: str, record: Record) -> None:
+        """Forget this very entry: its value cannot be made."""
+        with self._lock:
+            gone = [self.l1.drop(key)] if self.l1.peek(key) is record else []
+        gone.clear()
 
     def drop(self, key: str) -> None:
         """Forget an entry, and detach all that is under way for it."""

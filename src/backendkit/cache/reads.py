@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from backendkit.cache.core import Call, Core
+from backendkit.cache.asks import carried, missed, scope_of, scopes_of
+from backendkit.cache.core import UNGIVEN, Call, Core
 from backendkit.cache.decide import tier
-from backendkit.cache.decide.tier import HIT
-from backendkit.cache.flow import record_of, scope_of
+from backendkit.cache.decide.tier import HIT, Answer
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING
 from backendkit.cache.local import Record, Scope
 from backendkit.cache.thaw import Thaw, Wanting
-from backendkit.cache.writes import carried, fresh, missed
+from backendkit.cache.writes import fresh
 from backendkit.core.look import UNSAID, look
 from backendkit.core.operation import Item
 from backendkit.core.outcome import Error
@@ -31,10 +31,11 @@ async def get_many(io: CacheIO, core: Core, keys: Sequence[str], call: Call) -> 
     missing: list[str] = []
     for key in found:
         record = None if peek(key) is None else fresh(core, key)
-        if record is None:
+        value = UNGIVEN if record is None else core.given(key, record)
+        if value is UNGIVEN:
             missing.append(key)
         else:
-            found[key] = record.give()
+            found[key] = value
     core.counts.add("l1_hits", len(found) - len(missing))
     misses = len(missing)
     if missing and not core.alone:
@@ -65,6 +66,12 @@ class Read:
         self.found: dict[str, tuple[Record, Any]] = {}
         self.failed: set[str] = set()
         self.unsaid: list[str] = []
+
+    def keep(self, key: str, record: Record | None, core: Core) -> None:
+        """Take what was read by a script."""
+        value = UNGIVEN if record is None else core.given(key, record)
+        if record is not None and value is not UNGIVEN:
+            self.found[key] = record, value
 
 
 async def read_fresh(
@@ -138,10 +145,14 @@ async def _ask(io: CacheIO, core: Core, read: Read, how: tuple[Call, Scope]) -> 
     began, names = core.local.now(), core.names
     call, scope = how
     reads = [tier.read(names.keys(key), scope.namespace.token) for key in read.unsaid]
+    hits: list[tuple[str, Answer]] = []
     for key, outcome in zip(read.unsaid, await carried(io, reads), strict=True):
         if isinstance(outcome, Error):
             missed(core, outcome)
         elif outcome.value.outcome == HIT:
-            record = await record_of(io, core, call._replace(key=key), outcome.value, began)
-            if record is not None:
-                read.found[key] = record, record.give()
+            hits.append((key, outcome.value))
+    scopes = await scopes_of(io, core, [answer for _, answer in hits])
+    for key, answer in hits:
+        of_entry = scopes[answer.tags]
+        if of_entry is not None:
+            read.keep(key, core.thawed(call._replace(key=key), answer, began, of_entry), core)

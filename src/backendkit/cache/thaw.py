@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from backendkit.cache import core as cores
-from backendkit.cache.core import Call, Core
+from backendkit.cache.core import UNGIVEN, Call, Core
 from backendkit.cache.decide.entry import FIXED, HEAD, UNTAGGED, parse
 from backendkit.cache.decide.tier import HIT, Answer
 from backendkit.cache.decide.timing import LONGEST_EARLY
@@ -124,7 +124,8 @@ class Thaw:
         """Read what is sealed or compressed, may be shared, or cannot be read."""
         answer = Answer(HIT, self.now, parse(raw), 0)
         record = self._core.thawed(self._call._replace(key=key), answer, self._began, scope)
-        return None if record is None else (record, record.give())
+        value = UNGIVEN if record is None else self._core.given(key, record)
+        return None if record is None or value is UNGIVEN else (record, value)
 
 
 _new = Record.__new__

@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, Brought, Call, Core
+from backendkit.cache.asks import carried, scope_of
+from backendkit.cache.core import (
+    CLEAR,
+    DROP,
+    SOFTEN,
+    TAGS,
+    Brought,
+    Call,
+    Core,
+)
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import Keys, Post
-from backendkit.cache.flow import scope_of
 from backendkit.cache.io import CacheIO
 from backendkit.cache.local import Record, Scope
 from backendkit.core.errors import StoreError, StoreUnavailable
@@ -33,16 +41,6 @@ def fresh(core: Core, key: str) -> Record | None:
     if now < record.fresh and core.local.trusts(record, now) and core.local.lives(record):
         return record
     return None
-
-
-async def carried(io: CacheIO, operations: Sequence[Operation[R]]) -> list[Outcome[R]]:
-    """Carry out operations; one alone goes the short way."""
-    if len(operations) != 1:
-        return await io.run_many(operations)
-    try:
-        return [Value(await io.run(operations[0]))]
-    except StoreError as error:
-        return [Error(error)]
 
 
 async def _carried_here(
@@ -68,13 +66,6 @@ async def _carried_here(
 
 def _message(operation: Operation[Any]) -> bytes:
     return operation.args[-1]  # type: ignore[return-value] # of whatever publishes it is the last
-
-
-def missed(core: Core, outcome: Error) -> None:
-    """Count a failure of the second tier, or raise it where it is not that, or shall be seen."""
-    if core.coherence.strict or not isinstance(outcome.error, StoreError):
-        outcome.unwrap()
-    core.counts.add("errors")
 
 
 async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) -> None:

@@ -31,6 +31,10 @@ LONGEST_WAIT_US = 30 * SECOND_US
 """Default bound of a wait for somebody else's load."""
 
 
+class Interrupted(RuntimeError):
+    """Whoever led a load was stopped before it ended: an interrupt, a loop that was closed, no thread to be had."""
+
+
 class Flights:
     """The loads in the air of one feature's state. Real time bounds the waits, whatever clock the feature has."""
 
@@ -77,21 +81,33 @@ class Flights:
         """End a flight that `board` had the caller lead."""
         self._land(key, flight, outcome)
 
-    def wait_sync(self, flight: Flight) -> Outcome[Any] | None:
-        """Block until a flight lands; None: it is led from here, or takes too long."""
-        if flight.led_from_here() or not flight.landed.wait(self._longest_wait):
+    def wait_sync(
+        self, key: object, flight: Flight, longest: float | None = None
+    ) -> Outcome[Any] | None:
+        """Block until a flight lands, or for `longest` seconds; None: it is led from here, or took too long, and is detached."""
+        if flight.led_from_here():
             return None
+        if not flight.landed.wait(self._longest_wait if longest is None else longest):
+            self.forget(key, flight)
         return flight.outcome
 
-    async def wait_async(self, flight: Flight) -> Outcome[Any] | None:
-        """Suspend until a flight lands; None: a caller that blocks here leads it, or it takes too long."""
+    async def wait_async(
+        self, key: object, flight: Flight, longest: float | None = None
+    ) -> Outcome[Any] | None:
+        """Suspend until a flight lands, or for `longest` seconds; None: a caller that blocks here leads it, or as above."""
         if flight.blocked_from_here():
             return None
         try:
-            async with asyncio.timeout(self._longest_wait):
+            async with asyncio.timeout(self._longest_wait if longest is None else longest):
                 return await flight.waiter()
         except TimeoutError:
+            self.forget(key, flight)
             return None
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that anybody waits for somebody else's load."""
+        return self._longest_wait
 
     def share_sync(self, key: object, load: Callable[[], Outcome[T]]) -> Outcome[T]:
         """Lead in this thread, or block until the leader lands."""
@@ -101,7 +117,7 @@ class Flights:
         if flight.led_from_here():
             return load()
         if not flight.landed.wait(self._longest_wait):
-            self._forget(key, flight)
+            self.forget(key, flight)
             return load()
         return cast("Outcome[T]", flight.outcome)
 
@@ -119,7 +135,7 @@ class Flights:
             async with asyncio.timeout(None if leads else self._longest_wait):
                 return cast("Outcome[T]", await waiter)
         except TimeoutError:
-            self._forget(key, flight)
+            self.forget(key, flight)
             return await load()
 
     def _take_off(
@@ -137,7 +153,7 @@ class Flights:
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             # A task that is cancelled before its first step runs nothing of its coroutine.
-            self._land(key, flight, _interrupted())
+            self._land(key, flight, interrupted())
 
         task.add_done_callback(ended)
 
@@ -150,7 +166,7 @@ class Flights:
             return flight, True
 
     def _lead(self, key: object, flight: Flight, load: Callable[[], Outcome[T]]) -> Outcome[T]:
-        outcome: Outcome[T] = _interrupted()
+        outcome: Outcome[T] = interrupted()
         try:
             outcome = load()
         except Exception as error:
@@ -163,7 +179,7 @@ class Flights:
     async def _lead_async(
         self, key: object, flight: Flight, load: Callable[[], Coroutine[Any, Any, Outcome[T]]]
     ) -> None:
-        outcome: Outcome[T] = _interrupted()
+        outcome: Outcome[T] = interrupted()
         try:
             outcome = await load()
         except Exception as error:  # noqa: BLE001 - whoever shares the load is told; the task has nobody else to tell
@@ -172,10 +188,11 @@ class Flights:
             self._land(key, flight, outcome)
 
     def _land(self, key: object, flight: Flight, outcome: Outcome[Any]) -> None:
-        self._forget(key, flight)
+        self.forget(key, flight)
         flight.land(outcome)
 
-    def _forget(self, key: object, flight: Flight) -> None:
+    def forget(self, key: object, flight: Flight) -> None:
+        """Let later callers of `key` start a new load, if they would still join this one."""
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
@@ -205,6 +222,12 @@ class Flight:
         """Whether the leader is a caller that blocks, further up the stack of this thread."""
         return self._thread == threading.get_ident() and not self.in_task
 
+    def hand_over(self) -> None:
+        """Have the calling thread lead from now on; whoever began it blocks until it has landed, or leaves."""
+        self._thread = threading.get_ident()
+        self._loop = None
+        self.in_task = False
+
     def waiter(self) -> asyncio.Future[Outcome[Any]]:
         """Return a future of the running loop that gets the outcome; its cancellation harms nobody else."""
         loop = asyncio.get_running_loop()
@@ -233,8 +256,9 @@ class Flight:
                     loop.call_soon_threadsafe(_give, future, outcome)
 
 
-def _interrupted() -> Error:
-    return Error(RuntimeError("the load was interrupted"))
+def interrupted() -> Error:
+    """Return the outcome of a load that nobody has led to its end."""
+    return Error(Interrupted("the load was interrupted"))
 
 
 def _give(future: asyncio.Future[Outcome[Any]], outcome: Outcome[Any]) -> None:

@@ -90,7 +90,7 @@ class SyncIO:
 
     async def share(self, key: object, load: Load[T]) -> Outcome[T]:
         """Lead the load of `key` in this thread, or wait for whoever leads it."""
-        return self._flights.share_sync(key, lambda: step(_awaited(load)))
+        return self._flights.share_sync(key, lambda: step(awaited(load)))
 
 
 class AsyncIO:
@@ -123,10 +123,10 @@ class AsyncIO:
 
     async def share(self, key: object, load: Load[T]) -> Outcome[T]:
         """Start a task of its own that loads `key`, or wait for whoever loads it."""
-        return await self._flights.share_async(key, lambda: _awaited(load))
+        return await self._flights.share_async(key, lambda: awaited(load))
 
 
-async def _awaited(load: Load[T]) -> Outcome[T]:
+async def awaited(load: Load[T]) -> Outcome[T]:
     """Make a coroutine of any awaitable, and an outcome of any error."""
     try:
         return await load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any
 
 from backendkit.cache.bell import Bell
@@ -95,19 +95,17 @@ class SteppedIO:
             self.flights.land(key, flight, outcome)
         return outcome
 
-    async def share_within(self, key: object, load: Any, us: int) -> Outcome[Any] | None:
+    def begin(self, key: object, load: Any) -> SteppedLanding:
         """Share it, and be told in time or not: by when the test steps."""
         running = Running(self.share(key, load))
         self.spawned.append(running)
-        await Pause()
-        await Pause()
-        return running.outcome.unwrap() if running.outcome is not None else None
+        return SteppedLanding(running)
 
     def may_wait(self) -> bool:
         """Others are stepped meanwhile."""
         return True
 
-    async def listen(self, bell: Bell, us: int) -> None:
+    async def listen(self, bells: Iterable[Bell], us: int) -> None:
         """Stop once: a wait may end early."""
         await Pause()
 
@@ -116,9 +114,25 @@ class SteppedIO:
         self.spawned.append(Running(work()))
         return True
 
-    async def land(self, flight: Any) -> Outcome[Any] | None:
+    async def land(self, key: object, flight: Any, seconds: float) -> Outcome[Any] | None:
         """Stop until it has landed."""
         while flight.outcome is None:
             await Pause()
         outcome: Outcome[Any] = flight.outcome
         return outcome
+
+
+class SteppedLanding:
+    """A shared load that is waited for over some steps."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+
+    async def within(self, us: int) -> Outcome[Any] | None:
+        """Stop twice."""
+        await Pause()
+        await Pause()
+        return self.running.outcome.unwrap() if self.running.outcome is not None else None
+
+    def leave(self) -> None:
+        """Nothing."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from backendkit.cache import flow
+from backendkit.cache import asks, source
 from backendkit.cache.channel import Ear
 from backendkit.cache.core import Core
 from backendkit.cache.decide import tier
@@ -62,12 +62,12 @@ def fills_without_a_ticket(patch: pytest.MonkeyPatch) -> None:
 
 def fills_what_was_refused(patch: pytest.MonkeyPatch) -> None:
     """What the second tier refuses the first does not keep."""
-    store = flow.store
+    ask_many = asks.ask_many
 
-    async def accepted(*args: Any) -> int | None:
-        return await store(*args) or None
+    async def accepted(*args: Any) -> list[Any]:
+        return [answer or None for answer in await ask_many(*args)]
 
-    patch.setattr(flow, "store", accepted)
+    patch.setattr(source, "ask_many", accepted)
 
 
 def joins_detached_loads(patch: pytest.MonkeyPatch) -> None:
@@ -131,9 +131,9 @@ def ignores_the_epoch_of_tags(patch: pytest.MonkeyPatch) -> None:
     """A tag that is named late was not invalidated during the load."""
 
     async def late(io: Any, core: Core, scope: Scope, tags: tuple[str, ...]) -> Scope | None:
-        return await flow.scope_of(io, core, tags)
+        return await asks.scope_of(io, core, tags)
 
-    patch.setattr(flow, "late_scope", late)
+    patch.setattr(source, "late_scope", late)
 
 
 SAFEGUARDS: list[tuple[Callable[[pytest.MonkeyPatch], None], type[Fleet]]] = [
