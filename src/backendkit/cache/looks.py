@@ -6,13 +6,18 @@ from __future__ import annotations
 class Looks:
     """The share of reads that find something fresh in the second tier, the latest counting most.
 
+    Attributes:
+        share: from none to all.
+        at: keys that somebody looks at now.
+
     Threads may lose a note of each other's: it decides about speed, never about what is served.
     """
 
-    __slots__ = ("share",)
+    __slots__ = ("at", "share")
 
     def __init__(self) -> None:
         self.share = 1.0
+        self.at: set[str] = set()
 
     def note(self, found: int, of: int) -> None:
         """Take in what came of reads."""

@@ -8,7 +8,7 @@ one round trip more. So a load looks first where that pays, by what share of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from backendkit.cache.asks import carried, missed, scope_of, scopes_of
 from backendkit.cache.core import UNGIVEN, Call, Core
@@ -17,6 +17,7 @@ from backendkit.cache.decide.tier import HIT, Answer
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING
 from backendkit.cache.local import Record, Scope
+from backendkit.cache.policy import CachePolicy
 from backendkit.cache.thaw import Thaw, Wanting
 from backendkit.cache.writes import fresh
 from backendkit.core.look import UNSAID, look
@@ -47,8 +48,46 @@ async def get_many(io: CacheIO, core: Core, keys: Sequence[str], call: Call) -> 
     return found
 
 
+BLIND: Final = -1
+"""For the entry that a load refuses: all of them, for the second tier has just not answered."""
+
 Seen = list[tuple[str, Item]]
 """Keys, and what lies under them."""
+
+
+async def look_first(io: CacheIO, core: Core, call: Call) -> tuple[Any, int]:
+    """Return the value of one key if the second tier has it fresh, else UNGIVEN; and which entry a load refuses.
+
+    Not where somebody else of this process reads or loads it: then that is shared.
+    """
+    key, policy, looking = call.key, call.policy, core.looks.at
+    if core.alone or not core.looks.pays or _is_bounded(policy):
+        return UNGIVEN, 0
+    if key in looking or key in core.local.flights:
+        return UNGIVEN, 0
+    looking.add(key)
+    try:
+        read = await read_fresh(io, core, (key,), call, last=False)
+    finally:
+        looking.discard(key)
+    core.looks.note(len(read.found), 1)
+    if key in read.found:
+        return read.found[key][1], 0
+    return UNGIVEN, BLIND if read.failed else 0
+
+
+async def look_many_first(io: CacheIO, core: Core, calls: Sequence[Call]) -> Read:
+    """Do the same for many keys."""
+    if not calls or core.alone or not core.looks.pays_for_many or _is_bounded(calls[0].policy):
+        return Read()
+    read = await read_fresh(io, core, [call.key for call in calls], calls[0], last=False)
+    core.looks.note(len(read.found), len(calls))
+    return read
+
+
+def _is_bounded(policy: CachePolicy) -> bool:
+    """Whether callers wait for a load only so long: then reading is part of what they wait for."""
+    return policy.soft_us is not None or policy.hard_us is not None
 
 
 class Read:
