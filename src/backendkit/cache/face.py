@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from backendkit.cache import bulk, fence, flow, reads, writes
@@ -30,7 +29,7 @@ from backendkit.core.events import Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.look import together
+from backendkit.core.look import gathering
 from backendkit.core.store import Store
 from backendkit.stores.guarded import Guarded
 from backendkit.stores.memory import MemoryStore
@@ -91,7 +90,7 @@ class Cache:
             upkeep=IDLE,
             alone=alone,
             chance=chance or _chance,
-            together=partial(together, store),
+            together=gathering(store),
         )
         if not alone:
             local.l1.trusted_until = 0.0  # until a heartbeat has come back

@@ -42,14 +42,19 @@ class Version:
 
 
 class Scope:
-    """The versions that a load runs under; taken before it begins."""
+    """The versions that a load runs under; taken before it begins.
 
-    __slots__ = ("epoch", "namespace", "tags")
+    Attributes:
+        spelt: the tags as entries spell them, once somebody has.
+    """
+
+    __slots__ = ("epoch", "namespace", "spelt", "tags")
 
     def __init__(self, namespace: Version, epoch: Version, tags: dict[str, Version]) -> None:
         self.namespace = namespace
         self.epoch = epoch
         self.tags = tags
+        self.spelt: bytes | None = None
 
     @property
     def alive(self) -> bool:

@@ -51,6 +51,8 @@ async def get_many(io: CacheIO, core: Core, keys: Sequence[str], call: Call) -> 
 BLIND: Final = -1
 """For the entry that a load refuses: all of them, for the second tier has just not answered."""
 
+_ALONE = [[0]]
+
 Seen = list[tuple[str, Item]]
 """Keys, and what lies under them."""
 
@@ -130,7 +132,7 @@ async def read_fresh(
     keys = [key for key in keys if trusts(key)]
     watch = local.watch()
     try:
-        scope = await scope_of(io, core, ())
+        scope = await scope_of(io, core, call.tags)
         if scope is None:
             read.failed.update(keys)
             return read
@@ -147,7 +149,7 @@ async def read_fresh(
 
 async def _look(io: CacheIO, core: Core, keys: Sequence[str], thaw: Thaw, read: Read) -> None:
     names = core.names.entries(keys)
-    groups = core.together(names)
+    groups = core.together(names) if len(names) > 1 else _ALONE[: len(names)]
     outcomes = await carried(io, [look([names[place] for place in group]) for group in groups])
     for group, outcome in zip(groups, outcomes, strict=True):
         if isinstance(outcome, Error):

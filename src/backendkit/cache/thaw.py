@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from backendkit.cache import core as cores
 from backendkit.cache.core import UNGIVEN, Call, Core
-from backendkit.cache.decide.entry import FIXED, HEAD, UNTAGGED, parse
+from backendkit.cache.decide.entry import FIXED, HEAD, UNTAGGED, meta_of, parse
 from backendkit.cache.decide.tier import HIT, Answer
 from backendkit.cache.decide.timing import LONGEST_EARLY
 from backendkit.cache.local import Record, Scope
@@ -28,7 +28,7 @@ class Thaw:
     Args:
         core: whose.
         call: whose policy holds for all of them.
-        scope: the versions of now, without tags.
+        scope: the versions of now, with the tags that entries most likely have.
         began: seconds on the monotonic clock before the look was sent.
 
     Attributes:
@@ -53,8 +53,9 @@ class Thaw:
         self._namespace = scope.namespace.token
         self._plain = core.wire.plain if policy.sharing == "safe" else None
         # Entries with the same tags of the same versions share what is known of them; filling looks at it again.
-        self._scopes: dict[bytes, Scope | None] = {UNTAGGED: scope}
-        self._expect(UNTAGGED, scope)
+        tags = _spelt(scope) if scope.tags else UNTAGGED
+        self._scopes: dict[bytes, Scope | None] = {tags: scope}
+        self._expect(tags, scope)
         self.now = 0
 
     def __call__(self, key: str, raw: Item) -> tuple[Record, Any] | Wanting | None:
@@ -126,6 +127,14 @@ class Thaw:
         record = self._core.thawed(self._call._replace(key=key), answer, self._began, scope)
         value = UNGIVEN if record is None else self._core.given(key, record)
         return None if record is None or value is UNGIVEN else (record, value)
+
+
+def _spelt(scope: Scope) -> bytes:
+    """Return the tags of a scope as entries spell them; a scope serves many calls."""
+    if scope.spelt is None:
+        tags = tuple((name, version.token) for name, version in scope.tags.items())
+        scope.spelt = meta_of(b"", 0, tags)[FIXED.size - HEAD.size :]
+    return scope.spelt
 
 
 _new = Record.__new__
