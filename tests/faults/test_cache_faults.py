@@ -23,6 +23,7 @@ from backendkit.cache import (
     Replayed,
 )
 from backendkit.stores import connect
+from tests.faults.load import replicated
 from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
 from tests.ground.lifeline import tied
@@ -276,7 +277,7 @@ def test_a_failover_to_a_replica_that_missed_it(own_sentinel: Any, open_cache: A
     eventually(lambda: replica.info("replication")["master_link_status"] == "up", "it replicates")
     group.settle()
     master = group.master()
-    master.command("WAIT", "1", "5000")
+    replicated(master)
     replica.pause()
     try:
         master.command("CLIENT", "KILL", "TYPE", "replica")  # and it cannot come back
@@ -304,7 +305,7 @@ def test_a_cluster(redis_cluster: ClusterGroup, open_cache: Any) -> None:
 
 def test_a_slot_moves(redis_cluster: ClusterGroup, open_cache: Any) -> None:
     """A key whose slot goes elsewhere is removed as before."""
-    from backendkit.stores.redis.topology import slot_of
+    from backendkit.stores.redis.cluster import slot_of
 
     one, two = open_cache(redis_cluster.url), open_cache(redis_cluster.url)
     name = one._core.names.keys("moving")[0]

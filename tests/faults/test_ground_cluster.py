@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.faults.load import replicated
 from tests.ground.cluster import ClusterGroup
 from tests.ground.resp import ReplyError
 from tests.ground.servers import Server
@@ -94,8 +95,7 @@ def test_failover_with_replicas(own_cluster: Callable[..., ClusterGroup]) -> Non
     slot = key_slot("key")
     old = cluster.owner_of("key")
     (heir,) = cluster.replicas_of(old)
-    old.command("SET", "key", 1)
-    old.command("WAIT", 1, 5_000)
+    replicated(old, b"key")
 
     cluster.failover(heir)
     assert cluster.owner(slot) is heir

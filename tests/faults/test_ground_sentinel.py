@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.faults.load import replicated
 from tests.ground.resp import ReplyError
 from tests.ground.sentinel import SentinelGroup
 from tests.ground.waiting import NeverCame
@@ -19,8 +20,7 @@ def group() -> Iterator[SentinelGroup]:
 def test_shared_group(redis_sentinel: SentinelGroup, namespace: str) -> None:
     """It has a master, a replica that follows, and says where the sentinels are."""
     master, (replica,) = redis_sentinel.master(), redis_sentinel.replicas()
-    assert master.command("SET", namespace, 1) == b"OK"
-    assert master.command("WAIT", 1, 5_000) == 1
+    replicated(master, namespace.encode())
     assert replica.command("GET", namespace) == b"1"
     with pytest.raises(ReplyError, match="READONLY"):
         replica.command("SET", namespace, 2)
@@ -31,8 +31,7 @@ def test_shared_group(redis_sentinel: SentinelGroup, namespace: str) -> None:
 def test_failover_on_command(group: SentinelGroup) -> None:
     """The old master lives on as a replica, and data is kept."""
     old = group.master()
-    old.command("SET", "kept", 1)
-    old.command("WAIT", 1, 5_000)
+    replicated(old, b"kept")
     new = group.failover()
     assert new is not old
     assert group.replicas() == [old]
@@ -78,8 +77,7 @@ def test_two_replicas(own_sentinel: Callable[..., SentinelGroup]) -> None:
     new = group.failover_by_kill()
     assert [replica for replica in group.replicas() if replica is old] == []
     assert len(group.replicas()) == 1
-    new.command("SET", "key", 1)
-    assert new.command("WAIT", 1, 5_000) == 1
+    replicated(new)
 
 
 def test_a_group_that_cannot_form_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tests.ground.cluster import ClusterGroup
 from tests.ground.faults import Faults
 from tests.ground.loops import in_fork, in_threads
 from tests.ground.proxy import FaultProxy
+from tests.ground.sentinel import SentinelGroup
 from tests.ground.servers import Server
 from tests.ground.single import Single
 from tests.ground.waiting import eventually
@@ -266,6 +268,26 @@ def test_a_callers_hurry_opens_nothing(
         for _ in range(4):
             with context.until(time.monotonic_ns() // 1000 + 20_000):
                 assert call(store, colour)[0] is not None
+    assert not store.down
+    assert call(store, colour)[0] is None
+    store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("group", ["cluster", "sentinel"])
+def test_a_callers_hurry_to_find_the_server_opens_nothing(
+    request: pytest.FixtureRequest, group: str, colour: str
+) -> None:
+    """That nobody has said within 20 ms where its key belongs is no outage: who comes next has time of its own."""
+    topology: ClusterGroup | SentinelGroup = request.getfixturevalue(f"redis_{group}")
+    asked = topology.sentinels if isinstance(topology, SentinelGroup) else topology.servers
+    store = guarded(topology.url, timeout=5.0, connect_timeout=5.0)
+    with ExitStack() as pauses:
+        for server in asked:
+            pauses.enter_context(server.paused())
+        with context.until(time.monotonic_ns() // 1000 + 20_000):
+            error, _ = call(store, colour)
+    assert type(error) is NotSent
     assert not store.down
     assert call(store, colour)[0] is None
     store.close()

@@ -19,9 +19,9 @@ from tests.ground.single import Single
 from tests.ground.waiting import eventually
 
 
-def made(url: str, *limits: Limit, **options: Any) -> RateLimiter:
-    """A limiter with the default timeout."""
-    return RateLimiter(connect(url, timeout=0.1, connect_timeout=0.1), limits, **options)
+def made(url: str, *limits: Limit, timeout: float = 0.1, **options: Any) -> RateLimiter:
+    """A limiter whose store waits so long."""
+    return RateLimiter(connect(url, timeout=timeout, connect_timeout=timeout), limits, **options)
 
 
 def test_script_flush_and_flushall(own_redis: Callable[..., Single]) -> None:
@@ -58,33 +58,37 @@ def test_a_restart_is_survived(own_redis: Callable[..., Single]) -> None:
 def test_a_paused_server_costs_one_timeout(own_redis: Callable[..., Single], policy: Any) -> None:
     """Then the guard answers at once, and no event loop stalls for longer than the timeout."""
     single = own_redis()
-    limiter = made(single.url, Limit("x", 1000, per=60, on_store_failure=policy))
+    limiter = made(single.url, Limit("x", 1000, per=60, on_store_failure=policy), timeout=0.3)
     limiter.hit("a")
 
-    async def play() -> tuple[float, float, set[str]]:
+    async def play() -> tuple[float, list[float], set[str]]:
         await limiter.aio.hit("a")
         async with StallMeter() as meter:
             sources: set[str] = {(await limiter.aio.hit("a")).source for _ in range(3)}
-            begun = time.perf_counter()
+            took: list[float] = []
             for _ in range(100):
+                begun = time.perf_counter()
                 sources.add((await limiter.aio.hit("a")).source)
-            each = (time.perf_counter() - begun) / 100
+                took.append(time.perf_counter() - begun)
         await limiter.store.aio.close()
-        return meter.worst, each, sources
+        return meter.worst, took, sources
 
     with single.server.paused():
         begun = time.perf_counter()
         for _ in range(3):
             assert limiter.hit("a").source == policy
-        assert time.perf_counter() - begun < 0.5
-        begun = time.perf_counter()
+        assert time.perf_counter() - begun < 0.9
+        took: list[float] = []
         for _ in range(100):
+            begun = time.perf_counter()
             limiter.hit("a")
-        assert (time.perf_counter() - begun) / 100 < 0.001
-        worst, each, sources = asyncio.run(play())
+            took.append(time.perf_counter() - begun)
+        worst, took_async, sources = asyncio.run(play())
     assert sources == {policy}
-    assert each < 0.001
-    assert worst < 0.1
+    # Most of them: a few may have found the cores busy.
+    assert sorted(took)[80] < 0.001
+    assert sorted(took_async)[80] < 0.001
+    assert worst < 0.3
 
 
 def test_a_lost_reply_may_have_counted_once(

@@ -11,7 +11,7 @@ from redis.crc import key_slot
 
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.keys import LONGEST_PART, KeySpace, Part, escape, escape_all
-from backendkit.stores.redis.topology import SLOTS, slot_of
+from backendkit.stores.redis.cluster import SLOTS, slot_of
 from tests.ground import slots
 
 SPACE = KeySpace("ratelimit", version=1, kind="log")

@@ -1,4 +1,4 @@
-"""What a topology makes of answers that servers give rarely, and of an asker that is gone."""
+"""What a topology makes of answers that servers give rarely, of an asker that is gone, and of one in a hurry."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backendkit.core.clock import SECOND_US, ManualClock
-from backendkit.core.errors import StoreUnavailable
+from backendkit.core.errors import NotSent, StoreUnavailable
 from backendkit.core.operation import Change, Operation, Script
 from backendkit.stores.redis import Address, Cluster, Dial
 
@@ -16,8 +16,11 @@ LOOK = Script("look", lua="return {1}", fold=lambda *_: Change((), [1]))
 OPERATION = Operation(LOOK, (b"k",), (), len)
 
 
+LATE = object()
+
+
 class Answers:
-    """A wire on which each server has its answer; None: it never comes."""
+    """A wire on which each server has its answer; None: it never comes; `LATE`: not in time."""
 
     blocks = False
 
@@ -30,6 +33,9 @@ class Answers:
         """Answer."""
         self.asked.append(address.host)
         answer = self.answers[address.host]
+        if answer is LATE:
+            await self.clock.sleep_async(due_us - self.clock.mono_us())
+            raise StoreUnavailable(f"{address} is late")
         return await asyncio.Event().wait() if answer is None else answer
 
     async def wait(self, us: int) -> None:
@@ -85,3 +91,60 @@ def test_an_asker_whose_loop_was_closed_under_it(cluster: Cluster, clock: Manual
     assert cluster.address(OPERATION) == OWNER
     asker._log_destroy_pending = False  # type: ignore[attr-defined] # asyncio's own, for this
     asker.get_coro().close()
+
+
+def test_who_is_late_is_asked_after_who_has_answered(cluster: Cluster, clock: ManualClock) -> None:
+    """A node that hangs costs half of the time, once: not all who wait again at each change."""
+    wire = Answers(clock, first=LATE, second=MAP)
+    asyncio.run(cluster.learn(wire, 0, SECOND_US))
+    assert (wire.asked, clock.mono_us()) == (["first", "second"], SECOND_US // 2)
+    cluster.suspect()
+    asyncio.run(cluster.learn(wire, 1, SECOND_US))
+    assert wire.asked == ["first", "second", "second"]
+    cluster.suspect(SECOND)
+    asyncio.run(cluster.learn(Answers(clock, first=MAP, second=None, owner=None), 2, SECOND_US))
+
+
+def test_an_asker_in_a_hurry_proves_nothing(cluster: Cluster, clock: ManualClock) -> None:
+    """That nobody answers within what a caller has left is no outage."""
+    wire = Answers(clock, first=LATE, second=LATE)
+    with pytest.raises(NotSent, match="the deadline passed") as caught:
+        asyncio.run(cluster.learn(wire, 0, 20_000, hurried=True))
+    assert not isinstance(caught.value, StoreUnavailable)
+    with pytest.raises(StoreUnavailable, match="first:1 is late; second:2 is late"):
+        asyncio.run(cluster.learn(wire, 0, 270_000))
+
+
+def test_nobody_answers_long_before_a_hurry_is_over(cluster: Cluster, clock: ManualClock) -> None:
+    """That is an outage, whoever asks."""
+    wire = Answers(clock, first=[], second=[])
+    with pytest.raises(StoreUnavailable, match="knows of no slots"):
+        asyncio.run(cluster.learn(wire, 0, 20_000, hurried=True))
+
+
+def test_who_waits_for_an_asker_in_a_hurry_asks_in_its_place(
+    cluster: Cluster, clock: ManualClock
+) -> None:
+    """Its own time is not over; and one in a hurry that waits is only late."""
+
+    class Slow(Answers):
+        async def command(self, dial: Dial, address: Address, due_us: int, *words: str) -> Any:
+            while clock.mono_us() < min(due_us, 60_000):
+                await clock.sleep_async(1_000)
+            if clock.mono_us() >= due_us:
+                raise StoreUnavailable(f"{address} is late")
+            return await super().command(dial, address, due_us, *words)
+
+    async def both() -> tuple[Any, ...]:
+        wire = Slow(clock, first=MAP, second=MAP)
+        return await asyncio.gather(
+            cluster.learn(wire, 0, 40_000, hurried=True),
+            cluster.learn(wire, 0, 20_000, hurried=True),
+            cluster.learn(wire, 0, 250_000),
+            return_exceptions=True,
+        )
+
+    first, second, third = asyncio.run(both())
+    assert [type(error) for error in (first, second)] == [NotSent, NotSent]
+    assert third is None
+    assert cluster.address(OPERATION) == OWNER

@@ -22,6 +22,7 @@ from backendkit.cache.events import (
     Loaded,
     LoadFailed,
     NotStored,
+    NotWritten,
     Replayed,
     StaleServed,
     UpkeepFailed,
@@ -36,7 +37,7 @@ from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.seal import SealKeys
 from backendkit.cache.stats import CacheStats
 from backendkit.cache.wire import Wire, wire_of
-from backendkit.cache.write_behind import WriteBehind
+from backendkit.cache.write_behind import AsyncWriteBehind, WriteBehind
 
 __all__ = [
     "L1",
@@ -44,6 +45,7 @@ __all__ = [
     "NOT_MODIFIED",
     "AsyncCache",
     "AsyncCounters",
+    "AsyncWriteBehind",
     "Cache",
     "CachePolicy",
     "CacheStats",
@@ -68,6 +70,7 @@ __all__ = [
     "NestedLoad",
     "NotEncodable",
     "NotStored",
+    "NotWritten",
     "PickleCodec",
     "Replayed",
     "SealKeys",

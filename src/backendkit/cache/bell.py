@@ -16,7 +16,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that runs within may ring it
         self._futures: set[asyncio.Future[None]] = set()
 
     def wait_sync(self, us: int) -> None:

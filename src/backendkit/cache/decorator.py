@@ -41,6 +41,9 @@ class Cached(Generic[P, R]):
     ) -> None:
         if ttl is not None:
             lifetime_us("ttl", ttl)
+        update_wrapper(
+            self, function
+        )  # first: of a function that is cached itself it brings all that follows
         self.function = function
         self.template = KeyTemplate(template, function)
         self._cache: Any = cache
@@ -49,7 +52,6 @@ class Cached(Generic[P, R]):
         self._local = cache._local  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a part of the face
         self._tags = [_tag(each, function) for each in tags]
         self._options: dict[str, Any] = {"ttl": ttl, "policy": policy}
-        update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Answer from the cache, or run the function."""
@@ -62,15 +64,25 @@ class Cached(Generic[P, R]):
                 return cast("R", value)
         except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
             pass
-        load = partial(self.function, *args, **kwargs)
+        load = partial(self._run, *args, **kwargs)
         tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]
         return cast("R", self._cache.get_or_load(key, load, tags=tags, **self._options))
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Bind to an instance, as a function does; a key must then name what of `self` matters."""
-        if instance is None:
-            return self
-        return partial(cast("Callable[..., Any]", self), instance)
+        return self if instance is None else BoundCached(cast("Callable[..., Any]", self), instance)
+
+    def _run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        value = self.function(*args, **kwargs)
+        if inspect.iscoroutine(value):  # a plain function around an async one
+            value.close()
+            fix = "cache the async def itself, below what wraps it."
+            rule = "must return a value, and returned a coroutine"
+            raise InvalidArgument("function", rule, self.function, fix)
+        return value
+
+    def __repr__(self) -> str:
+        return f"<cached {self.template!r}>"
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of a call with these arguments."""
@@ -85,8 +97,42 @@ class Cached(Generic[P, R]):
         return self._cache.expire(self._key(args, kwargs))
 
 
+class BoundCached(partial[Any]):
+    """A cached method of one object, or of one class: what is called, and what removes, without `self`."""
+
+    def key(self, *args: Any, **kwargs: Any) -> str:
+        """Return the key of a call with these arguments."""
+        return str(self._cached.key(*self.args, *args, **kwargs))
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> Any:
+        """Remove what a call with these arguments has cached; to be awaited where the function is."""
+        return self._cached.invalidate(*self.args, *args, **kwargs)
+
+    def expire(self, *args: Any, **kwargs: Any) -> Any:
+        """Make stale what a call with these arguments has cached; to be awaited where the function is."""
+        return self._cached.expire(*self.args, *args, **kwargs)
+
+    @property
+    def _cached(self) -> Any:
+        return self.func
+
+
 class AsyncCached(Cached[P, Awaitable[R]], Generic[P, R]):
-    """A `Cached` of an `async def`."""
+    """A `Cached` of an `async def`, which whoever asks by `inspect.iscoroutinefunction` takes for one."""
+
+    def __init__(
+        self,
+        cache: Cache | AsyncCache,
+        function: Callable[P, Awaitable[R]],
+        template: str | None,
+        **options: Any,
+    ) -> None:
+        super().__init__(cache, function, template, **options)
+        # What makes an object look like a function to `inspect`, in all releases: its mark came with Python 3.12.
+        own = type(self).__call__
+        vars(self).update(
+            __code__=own.__code__, __defaults__=own.__defaults__, __kwdefaults__=own.__kwdefaults__
+        )
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # pyright: ignore[reportIncompatibleMethodOverride]  # a coroutine is awaitable
         """Answer from the cache, or run the function."""
@@ -99,7 +145,7 @@ class AsyncCached(Cached[P, Awaitable[R]], Generic[P, R]):
                 return cast("R", value)
         except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
             pass
-        load = partial(self.function, *args, **kwargs)
+        load = partial(self._run, *args, **kwargs)
         tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]
         return cast("R", await self._cache.get_or_load(key, load, tags=tags, **self._options))
 

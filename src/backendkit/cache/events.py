@@ -49,6 +49,15 @@ class NotStored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NotWritten(Event):
+    """Values of a `WriteBehind` did not reach their source; `handed_over` tells whether `dead_letter` took them."""
+
+    keys: tuple[str, ...]
+    error: str
+    handed_over: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelUp(Event):
     """This process hears of invalidations (again); its first tier was emptied."""
 

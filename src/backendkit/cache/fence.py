@@ -139,8 +139,12 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
     packed = core.packed(call, brought, scope, strict=True)
     keys, post = core.names.keys(key), core.names.post(DROP, key)
     tail = packed.tail if packed else b""
-    (outcome,) = await carried(io, [tier.store(keys, lease.token, brought.life, tail, post)])
-    at = outcome.unwrap()
+    try:
+        (outcome,) = await carried(io, [tier.store(keys, lease.token, brought.life, tail, post)])
+        at = outcome.unwrap()
+    except BaseException:
+        core.names.give_up(post[1])
+        raise
     if at:
         record = core.record(call, brought, scope, packed)
         record.at = at

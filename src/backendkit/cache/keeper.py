@@ -280,8 +280,11 @@ class Turns:
     def _note(self, failed: Sequence[tuple[Ear, Exception]]) -> None:
         for ear, error in failed:
             self._rejoin_at[ear] = self._keeper.now() + _LONGEST_PAUSE_S
-            if ear.core is not None:
-                ear.core.tell(events.UpkeepFailed(type(error).__name__))
+            core = ear.core
+            if core is not None:
+                with suppress(Exception):  # it may be what has failed
+                    core.local.flush()
+                core.tell(events.UpkeepFailed(type(error).__name__))
 
     def _lose(self, reason: str) -> None:
         if self._channel is not None:

@@ -19,7 +19,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
-from inspect import Parameter, signature
+from inspect import Parameter, Signature, signature
 from operator import attrgetter
 from string import Formatter
 from typing import Any, TypeAlias, cast
@@ -60,8 +60,7 @@ class KeyTemplate:
     )  # fmt: skip
 
     def __init__(self, template: str | None, function: Callable[..., Any]) -> None:
-        self._function = f"{function.__module__}.{function.__qualname__}"
-        self._signature = signature(function)
+        self._signature, self._function = _described(function, named=template is None)
         parameters = list(self._signature.parameters.values())
         self._names = [each.name for each in parameters]
         self._starred = any(each.kind in _STARRED for each in parameters)
@@ -168,6 +167,23 @@ class KeyTemplate:
         return self._names.index(parameter), attrgetter(path) if path else None, name
 
 
+def _described(function: Callable[..., Any], *, named: bool) -> tuple[Signature, str]:
+    """Return a function's signature, and what it is called; `named`: where that stands in keys, it must be its own."""
+    own: str | None = getattr(function, "__qualname__", None)
+    given: object = function
+    if own is None or isinstance(given, (staticmethod, classmethod)):
+        fix = "wrap it in a def; put @staticmethod and @classmethod above this decorator."
+        raise InvalidArgument("function", "must be a function", type(function).__name__, fix)
+    if named and own.endswith("<lambda>"):
+        fix = "pass a template: all lambdas of a module have one name."
+        raise InvalidArgument("function", "must have a name", function, fix)
+    try:
+        return signature(function), f"{function.__module__}.{own}"
+    except (TypeError, ValueError) as error:
+        rule = f"must have a signature: {error}"
+        raise InvalidArgument("function", rule, function) from None
+
+
 def _hashed(key: str) -> str:
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
     return f"{key[:KEPT]}#{digest}"
@@ -187,7 +203,11 @@ def _percent(found: re.Match[str]) -> str:
 def _written(value: object, name: str) -> str:
     """Write a value that no table has by its exact type."""
     if isinstance(value, Enum):
-        return "!e" + _SPECIAL.sub(_percent, f"{type(value).__qualname__}.{value.name}")
+        known: object = cast(
+            "str | None", value.name
+        )  # flags without a member of that value have no name
+        called = value.value if known is None else known
+        return "!e" + _SPECIAL.sub(_percent, f"{type(value).__qualname__}.{called}")
     if isinstance(value, tuple):
         items = cast("tuple[object, ...]", value)
         return "(" + ",".join(_item(item, name) for item in items) + ")"

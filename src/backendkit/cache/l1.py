@@ -6,7 +6,10 @@ remembered as a ghost; a ghost that comes back goes to the main queue at once, w
 every time in which they were asked for. Differences to the paper, each better on real traces: the small queue has 20 %
 instead of 10 %, one bit counts the hits instead of two, and the first hit promotes.
 
-A hit takes no lock and moves nothing: it sets a bit. All else happens under `lock`.
+A hit takes no lock and moves nothing: it sets a bit. All else happens under `lock`. The garbage collector may run the
+finalizer of anything in the middle of that, in the very thread that holds the lock, and the finalizer may use the cache:
+so the lock may be taken again, and whoever finds a change half done moves nothing. It marks what is to go as dead, and what is to
+come is not stored.
 
 Bounds of one call, whatever the entries did before: an eviction passes over at most 63 entries that were asked for
 (the 64th goes, like it or not), a `place` over at most 1,024, and evicts at most 256. Deleted entries stay in their queue as
@@ -16,6 +19,7 @@ empty places until their turn comes, so that deleting moves nothing either.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
@@ -27,7 +31,7 @@ from backendkit.cache.ghosts import Ghosts
 from backendkit.cache.shards import Shards
 from backendkit.core import checks
 from backendkit.core.clock import Clock, SystemClock, seconds_of
-from backendkit.core.fork import hold_during_fork
+from backendkit.core.fork import Lock, hold_during_fork
 
 T = TypeVar("T")
 
@@ -109,13 +113,14 @@ class L1(cachetools.Cache[str, Entry]):
         if max_entry_bytes is not None:
             most = max_bytes - ENTRY_BYTES
             self.max_entry_bytes = checks.whole("max_entry_bytes", max_entry_bytes, most=most)
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.trusted_until = math.inf
         self.evictions = 0
         self.rejections = 0
         self._max_bytes = max_bytes
         self._now: Callable[[], float] = seconds_of(clock or SystemClock())
         self._ghosts = Ghosts(max_items - max_items // SMALL_SHARE)
+        self._changing = False
         self._begin()
         self._still = _Still(self.lock)
 
@@ -151,7 +156,7 @@ class L1(cachetools.Cache[str, Entry]):
     def peek(self, key: str) -> Entry | None:
         """Return the entry of `key` even if it is over or untrusted, and leave no trace."""
         entry = self._map.get(key)
-        return None if entry is None or entry.deadline == _EMPTY else entry
+        return None if entry is None or entry.deadline <= _DEAD else entry
 
     def place(self, key: str, entry: Entry) -> list[Entry]:
         """Store an entry in the place of whatever `key` has; the caller holds `lock`.
@@ -167,6 +172,18 @@ class L1(cachetools.Cache[str, Entry]):
         under its key is dropped all the same.
         """
         gone: list[Entry] = []
+        if self._changing:
+            self.rejections += 1
+            self._kill(key)
+            return gone
+        self._changing = True
+        try:
+            self._place(key, entry, gone)
+        finally:
+            self._changing = False
+        return gone
+
+    def _place(self, key: str, entry: Entry, gone: list[Entry]) -> None:
         size = entry.size + ENTRY_BYTES
         places = len(self._small) + len(self._main)
         # Where there is room for one more in any case, nobody needs to count what would make some.
@@ -174,7 +191,7 @@ class L1(cachetools.Cache[str, Entry]):
         if entry.size > self.max_entry_bytes or (tight and not self._make_room(key, size, gone)):
             self.rejections += 1
             self._bury(key, gone)
-            return gone
+            return
         old = self._map.get(key)
         if old is None:
             entry.main = self._ghosts.take(key, self._places() or 1)
@@ -188,12 +205,17 @@ class L1(cachetools.Cache[str, Entry]):
             self._main_bytes += size
         else:
             self._small_bytes += size
-        return gone
 
     def drop(self, key: str) -> Entry | None:
         """Take out the entry of `key`, and return it, or None; the caller holds `lock`."""
+        if self._changing:
+            return self._kill(key)
         gone: list[Entry] = []
-        self._bury(key, gone)
+        self._changing = True
+        try:
+            self._bury(key, gone)
+        finally:
+            self._changing = False
         return gone[0] if gone else None
 
     def pop(self, key: str, default: Any = _NONE) -> Any:
@@ -218,18 +240,32 @@ class L1(cachetools.Cache[str, Entry]):
         """
         gone: list[Entry] = []
         with self.lock:
-            while self._places():
-                key, _ = self._evict(MOST_LOOKS, gone)
-                if gone:
-                    return key, gone[0]
+            if self._changing:
+                raise KeyError("it is being changed further up the stack")
+            self._changing = True
+            try:
+                while self._places():
+                    key, _ = self._evict(MOST_LOOKS, gone)
+                    if gone:
+                        return key, gone[0]
+            finally:
+                self._changing = False
         raise KeyError("the cache is empty")
 
     def clear(self) -> None:
         """Drop all, ghosts included. Cost: 0.1 us an entry, during which other threads run."""
         with self.lock:
-            old = self._map
-            self._begin()
-            self._ghosts.clear()
+            if self._changing:
+                for key in list(self._map):
+                    self._kill(key)
+                return
+            self._changing = True
+            try:
+                old = self._map
+                self._begin()
+                self._ghosts.clear()
+            finally:
+                self._changing = False
         old.clear()
 
     def __getitem__(self, key: str) -> Entry:
@@ -336,6 +372,13 @@ class L1(cachetools.Cache[str, Entry]):
             or self._small_bytes * SMALL_SHARE > self._max_bytes
         ) and bool(self._small)
 
+    def _kill(self, key: str) -> Entry | None:
+        """Let an entry be dead where it is: it is counted until its turn to go comes."""
+        entry = self.peek(key)
+        if entry is not None:
+            entry.deadline = _DEAD
+        return entry
+
     def _bury(self, key: str, gone: list[Entry]) -> None:
         """Leave an empty place where an entry was."""
         old = self._map.get(key)
@@ -354,10 +397,13 @@ class _Still:
 
     __slots__ = ("__weakref__", "fork_lock")
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: Lock) -> None:
         self.fork_lock = lock
         hold_during_fork(self)
 
 
 _EMPTY = -math.inf
 """The deadline of an empty place."""
+
+_DEAD = -sys.float_info.max
+"""The deadline of an entry that was removed while its place could not be emptied."""

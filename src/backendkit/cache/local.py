@@ -152,6 +152,7 @@ class Local:
             0  # by the short ways of the faces; without a lock, so that threads may lose some
         )
         self._lock = l1.lock
+        self._removals = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -184,7 +185,7 @@ class Local:
         with self._lock:
             ticket = self._tickets.get(key)
             if ticket is None:
-                ticket = self._tickets[key] = Ticket(self.now())
+                ticket = self._tickets.setdefault(key, Ticket(self.now()))
             ticket.count += 1
             return ticket
 
@@ -205,7 +206,7 @@ class Local:
         with self._lock:
             ticket.count -= 1
             if not ticket.count and self._tickets.get(key) is ticket:
-                del self._tickets[key]
+                self._detach(key)
 
     def part(self, key: str) -> None:
         """Keep who asks now from joining a load that began too long ago, if nobody tells of changes: one may be due."""
@@ -222,12 +223,12 @@ class Local:
     def fill(self, key: str, ticket: Ticket, record: Record) -> bool:
         """Store, if the ticket is still attached and no version was replaced; tell whether it was."""
         with self._lock:
+            removals = self._removals
             if not ticket.attached or (record.scope is not None and not record.scope.alive):
                 return False
-            record.era = self.era
-            gone = self.l1.place(key, record)
+            gone, stored = self._place(key, record, removals)
         gone.clear()
-        return True
+        return stored
 
     def fill_all(self, watch: Watch, found: Mapping[str, tuple[Record, object]]) -> None:
         """Store all of which nothing was heard, as `fill` does."""
@@ -235,15 +236,13 @@ class Local:
         while some := list(islice(items, _FILLED)):
             gone: list[Entry] = []
             with self._lock:
-                era, place, heard, scope = self.era, self.l1.place, watch.heard, None
-                alive = False  # of the last scope: while the lock is held no version dies
+                heard, scope, alive, removals = watch.heard, None, False, -1
                 for key, (record, _) in some:
-                    if record.scope is not scope:
-                        scope = record.scope
+                    if record.scope is not scope or removals != self._removals:
+                        removals, scope = self._removals, record.scope
                         alive = watch.attached and scope is not None and scope.alive
                     if alive and key not in heard:
-                        record.era = era
-                        gone += place(key, record)
+                        gone += self._place(key, record, removals)[0]
             gone.clear()
 
     def replace(self, key: str, ticket: Ticket, record: Record) -> None:
@@ -254,14 +253,15 @@ class Local:
     def settle(self, key: str, ticket: Ticket, record: Record) -> bool:
         """Store as `fill` does, and tell whether; all else that was asked for before is detached."""
         with self._lock:
+            removals = self._removals
             if not ticket.attached or (record.scope is not None and not record.scope.alive):
                 return False
             gone = self._drop(key)
-            record.era = self.era
-            gone += self.l1.place(key, record)
+            more, stored = self._place(key, record, removals + 1)
         self.flights.detach(key)
         gone.clear()
-        return True
+        more.clear()
+        return stored
 
     def spoil(self, key: str, record: Record) -> None:
         """Forget this very entry: its value cannot be made."""
@@ -281,6 +281,7 @@ class Local:
         """Let an entry be stale from now on, and detach all that is under way for it."""
         now = self.now()
         with self._lock:
+            self._removals += 1
             self._detach(key)
             record = self.l1.peek(key)
             if isinstance(record, Record):
@@ -292,14 +293,15 @@ class Local:
     def flush(self) -> None:
         """Forget all: something may have been missed."""
         with self._lock:
+            self._removals += 1
             self.era = object()
-            self._bury([self.namespace, self.epoch, *self._tags.values()])
+            tags, self._tags = self._tags, WeakValueDictionary()
+            self._bury([self.namespace, self.epoch, *tags.values()])
             self.namespace = self.epoch = None
-            self._tags.clear()
-            for ticket in self._tickets.values():
+            tickets, self._tickets = self._tickets, {}
+            for ticket in tickets.values():
                 ticket.attached = False
-            self._tickets.clear()
-            for watch in self._watches:
+            for watch in tuple(self._watches):
                 watch.attached = False
         self.l1.clear()
         self.flights.detach_all()
@@ -320,18 +322,27 @@ class Local:
         """Whether nothing that concerns an entry can have changed for longer than the staleness allowed."""
         return now < self.l1.trusted_until or now < record.until
 
+    def _drop(self, key: str) -> list[Entry]:
+        self._removals += 1
+        self._detach(key)
+        gone = self.l1.drop(key)
+        return [] if gone is None else [gone]
+
     def _detach(self, key: str) -> None:
         """Let nothing be stored that was asked for before now."""
         ticket = self._tickets.pop(key, None)
         if ticket is not None:
             ticket.attached = False
-        for watch in self._watches:
+        for watch in tuple(self._watches):
             watch.heard.add(key)
 
-    def _drop(self, key: str) -> list[Entry]:
-        self._detach(key)
-        gone = self.l1.drop(key)
-        return [] if gone is None else [gone]
+    def _place(self, key: str, record: Record, removals: int) -> tuple[list[Entry], bool]:
+        """Store, and tell whether it is; not where a finalizer that ran within has removed something: it may be this."""
+        record.era = self.era
+        gone = self.l1.place(key, record)
+        if self._removals == removals:
+            return gone, True
+        return gone + self._drop(key), False
 
     # Versions
 
@@ -360,6 +371,7 @@ class Local:
         """Note versions as they were read; None if one may have been replaced since `mark`."""
         until = began + self.staleness
         with self._lock:
+            removals = self._removals
             if self.era is not mark:
                 return None
             self.namespace = self._kept(self.namespace, tokens[0], until)
@@ -369,7 +381,10 @@ class Local:
             }
             self._tags.update(found)
             self._recent.update(found)
-            return self._scope(self.namespace, self.epoch, found)
+            if self._removals == removals:
+                return self._scope(self.namespace, self.epoch, found)
+        self.flush()  # a finalizer that ran within has removed something: it may be one of these
+        return None
 
     def invent(self, tags: Iterable[str], draw: Callable[[], bytes], *, read: bool) -> Scope:
         """Return versions where nobody can be asked: those that were known, else new ones.
@@ -380,21 +395,23 @@ class Local:
             read: whether they count as read: True where there is no second tier.
         """
         with self._lock:
-            if self.namespace is None:
-                self.namespace = Version(draw(), math.inf, read=read)
-            if self.epoch is None:
-                self.epoch = Version(draw(), math.inf, read=read)
+            namespace, epoch = self.namespace, self.epoch
+            if namespace is None:
+                namespace = self.namespace = Version(draw(), math.inf, read=read)
+            if epoch is None:
+                epoch = self.epoch = Version(draw(), math.inf, read=read)
             found: dict[str, Version] = {}
             for tag in tags:
                 version = self._tags.get(tag)
                 if version is None:
                     version = self._tags[tag] = Version(draw(), math.inf, read=read)
                 found[tag] = version
-            return self._scope(self.namespace, self.epoch, found)
+            return self._scope(namespace, epoch, found)
 
     def clear(self) -> None:
         """Let the namespace's version die, and all that was loaded under it."""
         with self._lock:
+            self._removals += 1
             self.era = object()
             self._bury([self.namespace])
             self.namespace = None
@@ -404,6 +421,7 @@ class Local:
     def kill(self, tags: Iterable[str]) -> None:
         """Let versions of tags die; loads in the air go on for those who wait, and nobody joins them."""
         with self._lock:
+            self._removals += 1
             self.era = object()
             self._bury([self.epoch, *(self._tags.pop(tag, None) for tag in tags)])
             self.epoch = None

@@ -109,7 +109,8 @@ def _cipher(key: bytes, salt: bytes) -> AESGCM:
 def _check(name: str, key: bytes) -> None:
     plain = name.replace("-", "").replace("_", "")
     if not (1 <= len(name) <= 16 and name.isascii() and (plain.isalnum() or not plain)):
-        raise InvalidArgument("keys", "must have ids of 1..16 letters, digits, - or _", name)
+        rule = "must have ids of 1..16 letters, digits, - or _"
+        raise InvalidArgument("keys", rule, "...")  # it may be a key that was written in its place
     if len(key) < KEY_BYTES or len(set(key)) < 8:
         rule = f"must each be at least {KEY_BYTES} random bytes"
         raise InvalidArgument("keys", rule, f"{len(key)} bytes under {name!r}")

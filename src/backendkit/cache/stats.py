@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from backendkit.core.fork import hold_during_fork
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStats:
@@ -44,15 +46,16 @@ class CacheStats:
 class Counts:
     """Counters that threads share."""
 
-    __slots__ = ("_counted", "_lock")
+    __slots__ = ("__weakref__", "_counted", "fork_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.fork_lock = threading.RLock()  # a finalizer that runs within may count
         self._counted: dict[str, int] = dict.fromkeys(_COUNTED, 0)
+        hold_during_fork(self)
 
     def add(self, name: str, number: int = 1) -> None:
         """Count."""
-        with self._lock:
+        with self.fork_lock:
             self._counted[name] += number
 
     def of(self, name: str) -> int:
@@ -61,7 +64,7 @@ class Counts:
 
     def all(self) -> dict[str, int]:
         """Return all counters."""
-        with self._lock:
+        with self.fork_lock:
             return dict(self._counted)
 
 

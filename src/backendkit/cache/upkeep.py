@@ -218,15 +218,7 @@ class Busy:
         if overflows:
             self._store.run(clearing(core))
             core.local.flush()
-        outcomes = self._store.run_many([anew(core, each.operation) for _, each in waiting])
-        for outcome in outcomes:
-            if isinstance(outcome, Error) and isinstance(outcome.error, StoreClosed):
-                raise outcome.error
-        landed = [
-            each
-            for each, outcome in zip(waiting, outcomes, strict=True)
-            if not isinstance(outcome, Error)
-        ]
+        landed = self._landed(core, waiting)
         for _, each in landed:  # before it is trusted again: versions may have been read meanwhile
             _repeat_here(core, each)
             self.note(each.operation)
@@ -236,6 +228,19 @@ class Busy:
                     del self._queue[name]
                     self._uncount(each)
             self._overflows -= overflows  # those that came meanwhile are for the next time
+
+    def _landed(
+        self, core: Core, waiting: list[tuple[object, _Waiting]]
+    ) -> list[tuple[object, _Waiting]]:
+        outcomes = self._store.run_many([anew(core, each.operation) for _, each in waiting])
+        for outcome in outcomes:
+            if isinstance(outcome, Error) and isinstance(outcome.error, StoreClosed):
+                raise outcome.error
+        return [
+            each
+            for each, outcome in zip(waiting, outcomes, strict=True)
+            if not isinstance(outcome, Error)
+        ]
 
     def _uncount(self, waiting: _Waiting) -> None:
         for key in waiting.keys:

@@ -90,7 +90,7 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
                 local.drop(call.key)
                 failures.append(outcome)
                 continue
-            record = core.record(call, each, scope)
+            record = core.record(call, each, scope, strict=True)
             record.at = outcome.value
             local.replace(call.key, ticket, record)
     finally:

@@ -47,7 +47,7 @@ class Flights:
 
     def after_fork_in_child(self) -> None:
         """Forget flights whose leaders live in the parent process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that runs within may ask for a load
         self._flights: dict[object, Flight] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -162,8 +162,9 @@ class Flights:
             flight = self._flights.get(key)
             if flight is not None:
                 return flight, False
-            flight = self._flights[key] = Flight()
-            return flight, True
+            made = Flight()
+            flight = self._flights.setdefault(key, made)
+            return flight, flight is made
 
     def _lead(self, key: object, flight: Flight, load: Callable[[], Outcome[T]]) -> Outcome[T]:
         outcome: Outcome[T] = interrupted()
@@ -204,7 +205,7 @@ class Flight:
     __slots__ = ("_lock", "_loop", "_thread", "_waiters", "in_task", "landed", "outcome")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread = threading.get_ident()
         self._loop = _running_loop()
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Outcome[Any]]]] = []

@@ -27,11 +27,23 @@ class Forkable(Protocol):
         ...
 
 
+class Lock(Protocol):
+    """A lock, of either kind."""
+
+    def acquire(self) -> bool:
+        """Take it."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
 class Lockable(Protocol):
     """Something whose state changes only under one lock, within which nothing waits and no other lock is taken."""
 
     @property
-    def fork_lock(self) -> threading.Lock:
+    def fork_lock(self) -> Lock:
         """The lock."""
         ...
 
@@ -48,7 +60,7 @@ def hold_during_fork(member: Lockable) -> None:
 
 _remade: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _still: weakref.WeakSet[Lockable] = weakref.WeakSet()
-_held: list[threading.Lock] = []
+_held: list[Lock] = []
 _turn = threading.Lock()
 """Two threads may fork at once: who forks second would release what the first still holds, or wait for it crosswise."""
 

@@ -77,10 +77,8 @@ class CacheControl:
                 found[field] = True
             elif field in _SECONDS:
                 given = quoted or plain
-                if not given and field == "max_stale":
-                    seconds = LONGEST_S
-                else:
-                    seconds = min(int(given), LONGEST_S) if _is_whole(given) else 0
+                endless = field == "max_stale" and not given
+                seconds = LONGEST_S if endless else _seconds(given)
                 found[field] = min(seconds, found.get(field, LONGEST_S))
         return cls(**found)  # type: ignore[arg-type] # flags are bools, seconds are ints
 
@@ -100,8 +98,11 @@ class CacheControl:
         return ", ".join(parts)
 
 
-def _is_whole(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    digits = text.lstrip("0") or "0"
+    return min(int(digits), LONGEST_S) if len(digits) < 12 else LONGEST_S
 
 
 _FLAGS = frozenset(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 
@@ -43,12 +44,17 @@ def not_modified(
     """
     if none_match:
         return matches(",".join(none_match), etag, weak=True)
-    if modified_since is None or modified is None:
-        return False
+    since, last = moment(modified_since), moment(modified)
+    return since is not None and last is not None and last <= since
+
+
+def moment(date: str | None) -> int | None:
+    """Return the seconds since 1970 of an HTTP date, or None where there is none."""
     try:
-        return parsedate_to_datetime(modified) <= parsedate_to_datetime(modified_since)
-    except (ValueError, TypeError):  # no date, or one with a time zone beside one without
-        return False
+        found = parsedate_to_datetime(date or "")
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\uffff]*")')

@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from typing import Any, NamedTuple, TypeAlias
 
 from backendkit.http.cache_control import CacheControl
-from backendkit.http.etags import etag_of, not_modified
+from backendkit.http.etags import etag_of, moment, not_modified
 
 Headers: TypeAlias = list[tuple[str, str]]
 
@@ -19,11 +19,13 @@ class Asked(NamedTuple):
         method: `GET`, ...
         url: scheme, host, path and query.
         headers: names in lower case.
+        known: whether the server knows who asks by what is in no header: a login of its own, a client's certificate.
     """
 
     method: str
     url: tuple[str, str, str, str]
     headers: Headers
+    known: bool = False
 
     def lines(self, name: str) -> list[str]:
         """Return the values of a header."""
@@ -85,6 +87,39 @@ class Response(NamedTuple):
             [value for key, value in self.headers if key.lower() == "cache-control"]
         )
 
+    def lifetime(self, now_s: int) -> int | None:
+        """Return the seconds that it is fresh in a shared cache (RFC 9111 section 4.2.1); None: it does not say."""
+        says = self.says
+        if says.s_maxage is not None:
+            return says.s_maxage
+        if says.max_age is not None:
+            return says.max_age
+        expires = self.line("expires")
+        if expires is None:
+            return None
+        over, made = moment(expires), moment(self.line("date"))
+        if over is None:  # `Expires: 0`, and whatever else is no date, is over
+            return 0
+        return max(0, over - (now_s if made is None else made))
+
+    def age(self, now_s: int) -> int:
+        """Return the seconds that it had lived when it came, by `Age` and `Date` (RFC 9111 section 4.2.3)."""
+        told, made = self.line("age") or "", moment(self.line("date"))
+        counted = int(told) if told.isascii() and told.isdigit() and len(told) < 12 else 0
+        return max(counted, 0 if made is None else now_s - made)
+
+    @property
+    def complete(self) -> bool:
+        """Whether its body is as long as it says; what was cut on its way here is not stored."""
+        told = self.line("content-length")
+        return told is None or told == str(len(self.body))
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is of a kind that comes bit by bit: nobody may wait for its end, nor its client for its beginning."""
+        kind = (self.line("content-type") or "").partition(";")[0].strip().lower()
+        return kind in _STREAMS
+
     @property
     def vary(self) -> list[str]:
         """What it depends on, in lower case and in order."""
@@ -92,22 +127,37 @@ class Response(NamedTuple):
         return sorted({name.strip().lower() for name in lines.split(",") if name.strip()})
 
     def tagged(self) -> Response:
-        """Return it with an `ETag`, if it is a success that has none."""
-        if self.status != 200 or self.line("etag") is not None:
+        """Return it with an `ETag`, if it is a whole success that has none."""
+        if self.status != 200 or self.line("etag") is not None or not self.complete:
             return self
         return self._replace(headers=[*self.headers, ("ETag", etag_of(self.body))])
 
     def answer(self, asked: Asked) -> Response:
         """Return what the request gets: this, a 304 where its condition says so, without a body for HEAD."""
-        if self.status == 200 and not_modified(
+        if self.unchanged(asked):
+            kept = [pair for pair in self.headers if pair[0].lower() not in _OF_CONTENT]
+            return Response(304, kept, b"")
+        return self._replace(body=b"") if asked.method == "HEAD" else self
+
+    def unchanged(self, asked: Asked) -> bool:
+        """Tell, by its headers alone, whether the client has it already."""
+        return self.status == 200 and not_modified(
             asked.lines("if-none-match"),
             asked.line("if-modified-since"),
             self.line("etag"),
             self.line("last-modified"),
-        ):
-            kept = [pair for pair in self.headers if pair[0].lower() not in _OF_CONTENT]
-            return Response(304, kept, b"")
-        return self._replace(body=b"") if asked.method == "HEAD" else self
+        )
+
+    def lasting(self) -> Response:
+        """Return it without what was said for one connection only (RFC 9111 section 3.1)."""
+        named = {
+            name.strip().lower()
+            for key, value in self.headers
+            if key.lower() == "connection"
+            for name in value.split(",")
+        }
+        kept = [pair for pair in self.headers if pair[0].lower() not in _OF_CONNECTION | named]
+        return self._replace(headers=kept)
 
 
 def written(response: Response, at_us: int, life: Life, flag: str) -> dict[str, Any]:
@@ -144,6 +194,16 @@ _OF_CONTENT = frozenset(
     {"content-length", "content-type", "content-encoding", "content-language", "content-range"}
 )
 """What a 304 leaves out; all else it keeps (RFC 9110 section 15.4.5)."""
+
+_OF_CONNECTION = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization", "proxy-connection",
+    "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
+"""What is never stored."""
+
+_STREAMS = frozenset({
+    "text/event-stream", "multipart/x-mixed-replace", "application/x-ndjson", "application/jsonl", "application/json-seq",
+})  # fmt: skip
 
 UNCACHED = Response(504, [("Content-Length", "0")], b"")
 """The answer where nothing but the cache was to be asked (RFC 9111 section 5.2.1.7)."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
+from backendkit.stores.redis.cluster import Cluster
 from backendkit.stores.redis.dial import Dial, Tls
+from backendkit.stores.redis.sentinel import SentinelMaster
 from backendkit.stores.redis.store import RedisStore
-from backendkit.stores.redis.topology import Cluster, SentinelMaster, Single, Topology
+from backendkit.stores.redis.topology import Single, Topology
 
 __all__ = [
     "Address",

@@ -100,7 +100,7 @@ class Delivery:
         if self._address is None:
             self._address = self._topology.address(self._operation)
         if self._address is None:
-            await self._topology.learn(carrier, self._topology.generation, self._due_us)
+            await self._learn(carrier)
             self._address = self._topology.address(self._operation)
         if self._address is None:
             return StoreUnavailable("no server owns the slot of these keys")
@@ -115,6 +115,10 @@ class Delivery:
                 self._operation, self._address, payload, self._due_us, skip=1
             )
         return await carrier.exchange(self._operation, self._address, payload, self._due_us)
+
+    async def _learn(self, carrier: Carrier) -> None:
+        seen, hurried = self._topology.generation, self._shared.hurried()
+        await self._topology.learn(carrier, seen, self._due_us, hurried=hurried)
 
     async def _react(self, carrier: Carrier, raw: Raw) -> None:
         """Prepare the next attempt, or raise if there must be none."""
@@ -174,8 +178,8 @@ class Delivery:
         self._look_again()
         if self._shared.time.mono_us() < self._due_us:
             try:
-                await self._topology.learn(carrier, self._topology.generation, self._due_us)
-            except StoreUnavailable:
+                await self._learn(carrier)
+            except NotSent:
                 raise _refused(raw) from None
             self._address = self._topology.address(self._operation)
             if self._address is not None and self._address != failed:

@@ -9,8 +9,10 @@ from urllib.parse import SplitResult, unquote
 from backendkit.core.errors import InvalidArgument
 from backendkit.stores.options import HIDDEN, Options
 from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.cluster import Cluster
 from backendkit.stores.redis.dial import Dial, Tls
-from backendkit.stores.redis.topology import Cluster, SentinelMaster, Single, Topology
+from backendkit.stores.redis.sentinel import SentinelMaster
+from backendkit.stores.redis.topology import Single, Topology
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379

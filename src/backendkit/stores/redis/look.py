@@ -14,7 +14,8 @@ from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import StoreError
 from backendkit.core.look import ABSENT, UNSAID, look, unsaid
 from backendkit.core.operation import Item, Operation
-from backendkit.stores.redis.topology import Topology, slot_of
+from backendkit.stores.redis.cluster import slot_of
+from backendkit.stores.redis.topology import Topology
 from backendkit.stores.redis.verdict import Raw
 
 MOST_KEYS = 250

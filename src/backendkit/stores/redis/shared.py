@@ -66,6 +66,10 @@ class Shared:
         usual_us = begun_us + int((self.dial.timeout + self.dial.connect_timeout) * SECOND_US)
         return min(self.time.mono_us() + self.left_us(), usual_us)
 
+    def hurried(self) -> bool:
+        """Return whether the context's deadline leaves less than a reply may take."""
+        return self.left_us() < int(self.dial.timeout * SECOND_US)
+
     def hurry_us(self) -> int | None:
         """Return how long until the context's deadline, if that leaves less than an operation may take."""
         deadline_us = context.deadline_us()

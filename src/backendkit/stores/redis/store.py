@@ -220,7 +220,8 @@ class RedisStore:
         if found is None:
             due_us = shared.time.mono_us() + shared.left_us()
             carrier = _BlockingCarrier(self, shared)
-            step(topology.learn(carrier, topology.generation, due_us))
+            seen, hurried = topology.generation, shared.hurried()
+            step(topology.learn(carrier, seen, due_us, hurried=hurried))
             found = topology.primaries()
         return found or []
 

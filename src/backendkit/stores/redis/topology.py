@@ -1,29 +1,22 @@
-"""Which server runs an operation, and finding that out: a single one, the master behind Sentinels, a Cluster.
+"""Which server runs an operation, and finding that out: what all topologies offer, and what two of them share.
 
 A topology has no colour. What it must ask, it asks through the `Wire` that the caller's flow brings; what it
 knows, all callers share. It learns when it has to: at the first operation, after a connection was lost (which may
 have been a failover), after a server has sent us elsewhere. One caller asks, the others wait for what it learns.
-
-Sources: https://redis.io/docs/latest/develop/reference/sentinel-clients/ and the Redis cluster specification.
 """
 
 from __future__ import annotations
 
-import binascii
 import threading
 from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any, Protocol
 
 from backendkit.core.clock import SystemClock
-from backendkit.core.errors import CrossSlot, StoreUnavailable
-from backendkit.core.look import LOOK
+from backendkit.core.errors import NotSent, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.dial import Dial
-
-SLOTS = 16384
-"""Hash slots of a Cluster, by its specification."""
 
 
 class Wire(Protocol):
@@ -89,16 +82,18 @@ class Topology(Protocol):
         """Note that a server named the owner of a slot."""
         ...
 
-    async def learn(self, wire: Wire, seen: int, due_us: int) -> None:
+    async def learn(self, wire: Wire, seen: int, due_us: int, *, hurried: bool = False) -> None:
         """Ask the servers, unless somebody has since generation `seen`.
 
         Args:
             wire: how to ask.
             seen: the generation that proved wrong.
             due_us: when an answer is no longer of use, on the real monotonic clock.
+            hurried: whether that is the caller's time, and not the servers': that it runs out says nothing of them.
 
         Raises:
             StoreUnavailable: nobody answers, or nobody knows.
+            NotSent: the time of a caller in a hurry has run out.
         """
         ...
 
@@ -137,14 +132,14 @@ class Single:
     def moved(self, slot: int, address: Address) -> None:
         """Do nothing: a server that is no Cluster names no owners."""
 
-    async def learn(self, wire: Wire, seen: int, due_us: int) -> None:
+    async def learn(self, wire: Wire, seen: int, due_us: int, *, hurried: bool = False) -> None:
         """Do nothing: there is nothing to learn."""
 
     def after_fork_in_child(self) -> None:
         """Do nothing: there is no lock."""
 
 
-class _Learnt:
+class Learnt:
     """What the two topologies share that must ask: one asks at a time, and the others share what came of it."""
 
     __slots__ = (
@@ -178,38 +173,49 @@ class _Learnt:
         """Have the next operation ask first."""
         self._stale = True
 
-    async def learn(self, wire: Wire, seen: int, due_us: int) -> None:
+    async def learn(self, wire: Wire, seen: int, due_us: int, *, hurried: bool = False) -> None:
         """Ask the servers, unless somebody has since generation `seen`; whoever waits shares a failure, too."""
         failure = self._failure
         while self.generation == seen:
             asking = self._asking
             if asking.acquire(blocking=False):
                 try:
-                    await self._lead(wire, due_us)
+                    await self._lead(wire, due_us, hurried=hurried)
                 finally:
                     asking.release()
                 return
             if wire.blocks and self._asker == threading.get_ident():
                 # A task of this very thread asks, which cannot go on while we wait.
-                await self._ask(wire, due_us)
+                await self._ask_by(wire, due_us, hurried=hurried)
                 return
             now = self._time.mono_us()
             if now >= self._due_us + _ABANDONED_US and asking is self._asking:
                 self._asking = threading.Lock()  # the asker's loop has gone, and it will not let go
                 continue
             if now >= due_us:
-                raise StoreUnavailable("nobody has found out in time where the operation belongs")
+                late = NotSent if hurried else StoreUnavailable
+                raise late("nobody has found out in time where the operation belongs")
             await wire.wait(_ASKING_US)
             if self._failure is not failure and self._failure is not None:
                 raise copy(self._failure)
 
-    async def _lead(self, wire: Wire, due_us: int) -> None:
+    async def _lead(self, wire: Wire, due_us: int, *, hurried: bool) -> None:
         self._asker = threading.get_ident()
         self._due_us = due_us
         try:
-            await self._ask(wire, due_us)
+            await self._ask_by(wire, due_us, hurried=hurried)
         except StoreUnavailable as error:
             self._failure = error
+            raise
+
+    async def _ask_by(self, wire: Wire, due_us: int, *, hurried: bool) -> None:
+        half_us = (self._time.mono_us() + due_us) // 2
+        try:
+            await self._ask(wire, due_us)
+        except StoreUnavailable as error:
+            # Who is asked first has half of the time: before that is over, nobody was late.
+            if hurried and self._time.mono_us() >= half_us:
+                raise NotSent(f"the deadline passed: {error.reason}") from error
             raise
 
     def _in_turn(self, servers: Sequence[Address], due_us: int) -> Iterator[tuple[Address, int]]:
@@ -227,162 +233,8 @@ class _Learnt:
         raise AssertionError("each topology asks in its own way")
 
 
-class SentinelMaster(_Learnt):
-    """The master that Sentinels name, as they name it now.
-
-    Args:
-        dial: options of connections to the master.
-        sentinels: where Sentinels listen, in the order in which to ask.
-        service: the name under which they watch the master.
-        sentinel_dial: options of connections to them.
-    """
-
-    __slots__ = ("_master", "_sentinel_dial", "_sentinels", "_service")
-
-    def __init__(
-        self, dial: Dial, sentinels: Sequence[Address], service: str, sentinel_dial: Dial
-    ) -> None:
-        super().__init__(dial)
-        self._sentinels = list(sentinels)
-        self._service = service
-        self._sentinel_dial = sentinel_dial
-        self._master: Address | None = None
-
-    def address(self, operation: Operation[Any]) -> Address | None:
-        """Return the master's address, or None if it must be asked for first."""
-        return None if self._stale else self._master
-
-    def primaries(self) -> list[Address] | None:
-        """Return the master's address, or None if it must be asked for first."""
-        return None if self._stale or self._master is None else [self._master]
-
-    def route(self, operation: Operation[Any]) -> str:
-        """Return the service's name: it fails and recovers as one, whichever server is its master."""
-        return self._service
-
-    def moved(self, slot: int, address: Address) -> None:
-        """Do nothing: a server that is no Cluster names no owners."""
-
-    async def _ask(self, wire: Wire, due_us: int) -> None:
-        reasons: list[str] = []
-        for sentinel, until_us in self._in_turn(list(self._sentinels), due_us):
-            try:
-                named = await wire.command(
-                    self._sentinel_dial,
-                    sentinel,
-                    until_us,
-                    "SENTINEL",
-                    "GET-MASTER-ADDR-BY-NAME",
-                    self._service,
-                )
-                if named is None:
-                    reasons.append(f"{sentinel} does not know {self._service!r}")
-                    continue
-                master = Address(_text(named[0]), int(named[1]))
-                # A Sentinel that was cut off may name the old master; the server itself knows what it is.
-                role = await wire.command(self.dial, master, until_us, "ROLE")
-            except StoreUnavailable as error:
-                reasons.append(error.reason)
-                continue
-            if _text(role[0]) == "master":
-                self._master = master
-                self._sentinels.remove(sentinel)
-                self._sentinels.insert(0, sentinel)  # who answered is asked first next time
-                self._learnt()
-                return
-            reasons.append(f"{master}, which {sentinel} names, is no master")
-        raise StoreUnavailable(f"no master of {self._service!r} found: " + "; ".join(reasons))
-
-
-class Cluster(_Learnt):
-    """A Redis Cluster: each slot's master, from whichever node answers.
-
-    Args:
-        dial: options of connections to all nodes.
-        nodes: some of them, to ask first.
-    """
-
-    __slots__ = ("_nodes", "_slots", "_suspects")
-
-    def __init__(self, dial: Dial, nodes: Sequence[Address]) -> None:
-        super().__init__(dial)
-        self._nodes = list(nodes)
-        self._slots: list[Address | None] = [None] * SLOTS
-        self._suspects: set[Address] = set()
-
-    def suspect(self, address: Address | None = None) -> None:
-        """Have the next operation on this node ask first; those on others go on."""
-        if address is None:
-            self._stale = True
-        else:
-            self._suspects.add(address)
-
-    slotted = True
-
-    def address(self, operation: Operation[Any]) -> Address | None:
-        """Return the address of the master that owns the keys' slot, or None if it must be asked for first."""
-        slot, alike = slot_of(operation.keys[0]), operation.script is LOOK
-        if not alike and any(slot_of(key) != slot for key in operation.keys[1:]):
-            raise CrossSlot(
-                "keys",
-                "must lie in one slot of the Cluster",
-                operation.keys,
-                fix="give them one {hash tag}, or run them as several operations",
-            )
-        owner = None if self._stale else self._slots[slot]
-        return None if owner in self._suspects else owner
-
-    def primaries(self) -> list[Address] | None:
-        """Return all owners of slots, or None if they must be asked for first."""
-        if self._stale or self._suspects:
-            return None
-        return sorted({owner for owner in self._slots if owner is not None})
-
-    def route(self, operation: Operation[Any]) -> str:
-        """Return the address of the slot's last known owner."""
-        return str(self._slots[slot_of(operation.keys[0])] or "a node not yet known")
-
-    def moved(self, slot: int, address: Address) -> None:
-        """Remember the owner that a node named; the rest of the map is asked for at the next loss."""
-        self._slots[slot] = address
-
-    async def _ask(self, wire: Wire, due_us: int) -> None:
-        reasons: list[str] = []
-        known = dict.fromkeys([*self._nodes, *(a for a in self._slots if a is not None)])
-        nodes = sorted(known, key=self._suspects.__contains__)  # those that failed come last
-        for node, until_us in self._in_turn(nodes, due_us):
-            try:
-                ranges = await wire.command(self.dial, node, until_us, "CLUSTER", "SLOTS")
-            except StoreUnavailable as error:
-                reasons.append(error.reason)
-                continue
-            if not ranges:
-                # It has left the Cluster, or has not yet joined it: what it does not know others may.
-                reasons.append(f"{node} knows of no slots")
-                continue
-            slots: list[Address | None] = [None] * SLOTS
-            for first, last, master, *_ in ranges:
-                # An empty host means the one that was asked.
-                address = Address(_text(master[0] or node.host), int(master[1]))
-                slots[first : last + 1] = [address] * (last + 1 - first)
-            self._slots = slots
-            self._suspects = set()
-            self._learnt()
-            return
-        raise StoreUnavailable("no node of the Cluster answers: " + "; ".join(reasons))
-
-
-def slot_of(key: bytes) -> int:
-    """Return the hash slot of `key`: CRC16 of its hash tag, or of all of it where it has none."""
-    start = key.find(b"{")
-    if start >= 0:
-        end = key.find(b"}", start + 1)
-        if end > start + 1:
-            key = key[start + 1 : end]
-    return binascii.crc_hqx(key, 0) % SLOTS
-
-
-def _text(word: bytes | str) -> str:
+def text_of(word: bytes | str) -> str:
+    """Return a word of a server's answer as text."""
     return word.decode() if isinstance(word, bytes) else word
 
 
