@@ -18,7 +18,7 @@ from backendkit.cache.decide.entry import TOKEN_BYTES, Entry
 from backendkit.cache.decide.tier import Answer, Keys, Life, Post
 from backendkit.cache.errors import Corrupt, NotEncodable
 from backendkit.cache.loading import Marker
-from backendkit.cache.local import Local, Record, Scope, Ticket
+from backendkit.cache.local import Local, Record, Scope, Ticket, Times
 from backendkit.cache.looks import Looks
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import Counts
@@ -288,11 +288,12 @@ class Core:
                 raise _uncopied(brought.value) from error
             self.tell(events.NotStored(call.key, type(error).__name__))
             record = Record(brought.value, UNKEPT, thaw=None)
-        now = self.local.now()
-        record.fresh = now + brought.life.fresh_us / SECOND_US
-        record.stale = now + brought.life.stale_us / SECOND_US
-        record.cost = brought.cost_us / SECOND_US
-        return self.timed(record, call.policy, brought.began, scope)
+        now, life = self.local.now(), brought.life
+        fresh = now + life.fresh_us / SECOND_US
+        stale = now + life.stale_us / SECOND_US
+        until = brought.began + self.local.staleness
+        times = Times(fresh, stale, until, brought.cost_us / SECOND_US, 0)
+        return self._timed(record, call.policy, times, scope)
 
     def thawed(self, call: Call, answer: Answer, began: float, scope: Scope) -> Record | None:
         """Return what the first tier keeps of the second's entry, or None where it cannot be read."""
@@ -306,20 +307,21 @@ class Core:
         except Corrupt as error:
             self.tell(events.NotStored(call.key, type(error).__name__))
             return None
-        record.fresh = began + (entry.fresh - answer.now) / SECOND_US
-        record.stale = began + (entry.stale - answer.now) / SECOND_US
-        record.cost = entry.cost / SECOND_US
-        record.at = entry.at
-        return self.timed(record, call.policy, began, scope)
+        fresh = began + (entry.fresh - answer.now) / SECOND_US
+        stale = began + (entry.stale - answer.now) / SECOND_US
+        until = began + self.local.staleness
+        times = Times(fresh, stale, until, entry.cost / SECOND_US, entry.at)
+        return self._timed(record, call.policy, times, scope)
 
     def throttled(self, call: Call, stale: Record) -> Record:
         """Return a stale record that serves for a while, because its loader has failed."""
         record = Record(stale.value, stale.size, thaw=stale.thaw)
-        record.fresh = min(self.local.now() + call.policy.throttle_us / SECOND_US, stale.stale)
-        record.stale, record.cost, record.scope = stale.stale, 0.0, stale.scope
+        record.scope = stale.scope
+        times = stale.times
+        fresh = min(self.local.now() + call.policy.throttle_us / SECOND_US, times.stale)
         blind = self.coherence.fail_safe_when_blind
-        record.until = max(stale.until, record.fresh) if blind else stale.until
-        record.deadline = THROTTLED
+        until = max(times.until, fresh) if blind else times.until
+        record.live(Times(fresh, times.stale, until, 0.0, 0), THROTTLED)
         return record
 
     def given(self, key: str, record: Record) -> Any:
@@ -335,8 +337,8 @@ class Core:
         """Whether a record may serve although it is not fresh; `within` seconds after it was, if given."""
         if record is None or not self.local.lives(record):
             return False
-        now = self.local.now()
-        if now >= record.stale or (within is not None and now >= record.fresh + within):
+        now, times = self.local.now(), record.times
+        if now >= times.stale or (within is not None and now >= times.fresh + within):
             return False
         return self.coherence.fail_safe_when_blind or self.local.trusts(record, now)
 
@@ -344,10 +346,9 @@ class Core:
         """Whether this read has a fresh record refreshed before it expires."""
         if now < record.deadline or not policy.beta:
             return False
-        cost = int(record.cost * 1e9)
-        return timing.refreshes_early(
-            int(now * 1e9), int(record.fresh * 1e9), cost, policy.beta, self.chance()
-        )
+        times = record.times
+        cost, fresh = int(times.cost * 1e9), int(times.fresh * 1e9)
+        return timing.refreshes_early(int(now * 1e9), fresh, cost, policy.beta, self.chance())
 
     def _kept(self, call: Call, value: Any, packed: Packed | None) -> Record:
         """Return a record of a value: bytes where each caller must get one of its own, for decoding beats copying."""
@@ -370,15 +371,14 @@ class Core:
             packed.payload, len(packed.payload), thaw=partial(self.wire.unpack, about=about)
         )
 
-    def timed(self, record: Record, policy: CachePolicy, began: float, scope: Scope) -> Record:
-        """Return a record with what follows from its times and its policy."""
-        local = self.local
-        if policy.l1_ttl is not None:
-            record.fresh = min(record.fresh, local.now() + policy.l1_ttl_us / SECOND_US)
-        record.until = began + local.staleness
+    def _timed(self, record: Record, policy: CachePolicy, times: Times, scope: Scope) -> Record:
+        """Return a record with its times, and what follows from them and the policy."""
         record.scope = scope
-        early = record.cost * policy.beta * timing.LONGEST_EARLY
-        record.deadline = record.fresh - early if policy.beta else record.fresh
+        fresh = times.fresh
+        if policy.l1_ttl is not None:
+            fresh = min(fresh, self.local.now() + policy.l1_ttl_us / SECOND_US)
+            times = times._replace(fresh=fresh)
+        record.live(times, fresh - times.cost * policy.beta * timing.LONGEST_EARLY)
         return record
 
 

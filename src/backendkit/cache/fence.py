@@ -147,7 +147,7 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
         raise
     if at:
         record = core.record(call, brought, scope, packed)
-        record.at = at
+        record.named(at)
         local.replace(key, ticket, record)
         local.ring(key)
     return bool(at)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from struct import Struct
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
@@ -67,30 +68,70 @@ class Scope:
         return True
 
 
-class Record(Entry):
-    """An entry of the first tier.
+class Times(NamedTuple):
+    """What follows from when an entry was loaded, for all but the shortest way.
 
     Attributes:
-        thaw: makes a value that the caller may change; None: nobody can change it.
         fresh: seconds on the monotonic clock until which it is fresh; `deadline` may come earlier.
         stale: until when it may serve where nothing fresh can be had.
         until: until when it may serve although nobody tells of changes.
         cost: seconds that its load took.
         at: of the second tier's entry, see `decide.entry`; 0: none.
-        scope: the versions that it was loaded under.
-        era: the local era in which these were last seen alive.
     """
 
-    __slots__ = ("at", "cost", "era", "fresh", "scope", "stale", "thaw", "until")
+    fresh: float
+    stale: float
+    until: float
+    cost: float
+    at: int
+
+
+class Record(Entry):
+    """An entry of the first tier.
+
+    Attributes:
+        thaw: makes a value that the caller may change; None: nobody can change it.
+        scope: the versions that it was loaded under.
+        era: the local era in which these were last seen alive.
+        packed: its `Times` as bytes, an eighth of the objects; None where they say no more than `deadline`.
+    """
+
+    __slots__ = ("era", "packed", "scope", "thaw")
 
     def __init__(self, value: Any, size: int, *, thaw: Callable[[Any], Any] | None) -> None:
         super().__init__(value, size, 0.0)
         self.thaw = thaw
-        self.fresh = self.stale = self.until = math.inf
-        self.cost = 0.0
-        self.at = 0
+        self.packed: bytes | None = None
         self.scope: Scope | None = None
         self.era: object = None
+
+    @property
+    def times(self) -> Times:
+        """Its times."""
+        if self.packed is None:
+            return Times(self.deadline, self.deadline, math.inf, 0.0, 0)
+        return Times(*TIMES.unpack(self.packed))
+
+    def live(self, times: Times, deadline: float) -> None:
+        """Set its times, and until when it serves on the shortest way."""
+        self.deadline = deadline
+        plain = times == (deadline, deadline, math.inf, 0.0, 0)
+        self.packed = None if plain else TIMES.pack(*times)
+
+    def named(self, at: int) -> None:
+        """Note which entry of the second tier it is."""
+        if at:
+            self.live(self.times._replace(at=at), self.deadline)
+
+    @property
+    def fresh(self) -> float:
+        """Until when it is fresh."""
+        return self.times.fresh
+
+    @property
+    def at(self) -> int:
+        """Which entry of the second tier it is."""
+        return self.times.at
 
     def give(self) -> Any:
         """Return the value for a caller who may do with it what it likes."""
@@ -285,8 +326,9 @@ class Local:
             self._detach(key)
             record = self.l1.peek(key)
             if isinstance(record, Record):
-                record.fresh = min(record.fresh, now)
-                record.deadline = min(record.deadline, now)
+                times = record.times
+                fresh = min(times.fresh, now)
+                record.live(times._replace(fresh=fresh), min(record.deadline, now))
         self.flights.detach(key)
         self.ring(key)
 
@@ -320,7 +362,7 @@ class Local:
 
     def trusts(self, record: Record, now: float) -> bool:
         """Whether nothing that concerns an entry can have changed for longer than the staleness allowed."""
-        return now < self.l1.trusted_until or now < record.until
+        return now < self.l1.trusted_until or now < record.times.until
 
     def _drop(self, key: str) -> list[Entry]:
         self._removals += 1
@@ -482,6 +524,9 @@ class Local:
         if bell is not None:
             bell.ring()
 
+
+TIMES = Struct("=ddddQ")
+"""How records keep their `Times`."""
 
 _FILLED = 64
 """Entries that are stored under one hold of the lock, which messages wait for."""

@@ -213,7 +213,7 @@ def _delivered(core: Core, job: Job, parcel: _Parcel, at: int | None) -> Outcome
     refused = parcel.scope is None or (parcel.packed is not None and at == 0)
     kept = job.lease is None or parcel.packed is not None
     if kept and not refused:
-        record.at = at or 0
+        record.named(at or 0)
         refused = not core.local.fill(key, job.ticket, record)
     if refused:
         core.counts.add("refused")

@@ -11,7 +11,7 @@ from backendkit.cache.core import UNGIVEN, Call, Core
 from backendkit.cache.decide.entry import FIXED, HEAD, UNTAGGED, meta_of, parse
 from backendkit.cache.decide.tier import HIT, Answer
 from backendkit.cache.decide.timing import LONGEST_EARLY
-from backendkit.cache.local import Record, Scope
+from backendkit.cache.local import TIMES, Record, Scope
 from backendkit.core.clock import SECOND_US
 from backendkit.core.operation import Item
 
@@ -83,11 +83,8 @@ class Thaw:
         record.value, record.size, record.thaw = body, len(body), self._decode
         record.visited = record.main = False
         record.deadline = ends - seconds * self._early
-        record.fresh = ends
-        record.stale = ends if stale == fresh else began + (stale - now) / SECOND_US
-        record.until = self._until
-        record.cost = seconds
-        record.at = at
+        late = began + (stale - now) / SECOND_US
+        record.packed = TIMES.pack(ends, late, self._until, seconds, at)
         record.scope = self._scope
         record.era = None
         return record, value

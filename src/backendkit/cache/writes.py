@@ -91,7 +91,7 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
                 failures.append(outcome)
                 continue
             record = core.record(call, each, scope, strict=True)
-            record.at = outcome.value
+            record.named(outcome.value)
             local.replace(call.key, ticket, record)
     finally:
         for (call, _), ticket in zip(values, tickets, strict=True):
