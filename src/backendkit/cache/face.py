@@ -56,7 +56,17 @@ class Cache:
     around a load.
     """
 
-    __slots__ = ("__weakref__", "_aio", "_core", "_find", "_io", "_local", "_pattern", "_store")
+    __slots__ = (
+        "__weakref__",
+        "_aio",
+        "_core",
+        "_find",
+        "_io",
+        "_l1",
+        "_local",
+        "_pattern",
+        "_store",
+    )
 
     def __init__(
         self,
@@ -98,6 +108,7 @@ class Cache:
         self._store = store
         self._local = local
         self._find = local.l1.get
+        self._l1 = local.l1
         self._pattern = call_of(self._core, "pattern", never)
         self._io = BlockingIO(store, store.clock, flights, Behind())
         self._aio = AsyncCache(self, self._core, AwaitingIO(store.aio, store.clock, flights))
@@ -120,11 +131,15 @@ class Cache:
 
     def get(self, key: str, default: D | None = None) -> Any | D | None:
         """Return the value of `key` if a tier has it fresh, else `default`; None may be a value. Never raises."""
+        l1, local = self._l1, self._local
         try:
-            record: Any = self._find(key)
-            if record is not None and record.era is self._local.era:
+            # What `L1.get` does, without one more call, which is a quarter of the time.
+            record: Any = l1.entries[key]
+            now = l1.now()
+            if now < record.deadline and now < l1.trusted_until and record.era is local.era:
+                record.visited = True
                 value: Any = record.value if record.thaw is None else record.thaw(record.value)
-                self._local.hits += 1
+                local.hits += 1
                 return value
         except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
             pass
