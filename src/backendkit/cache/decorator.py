@@ -145,7 +145,7 @@ class AsyncCached(Cached[P, Awaitable[R]], Generic[P, R]):
                 return cast("R", value)
         except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
             pass
-        load = partial(self._run, *args, **kwargs)
+        load = partial(self.function, *args, **kwargs)
         tags = [tag if isinstance(tag, str) else tag.key(args, kwargs) for tag in self._tags]
         return cast("R", await self._cache.get_or_load(key, load, tags=tags, **self._options))
 

@@ -216,7 +216,7 @@ def test_what_cannot_be_copied_is_given_and_not_kept() -> None:
     first = cache.get_or_load("lock", threading.Lock)
     assert cache.get_or_load("lock", threading.Lock) is not first
     assert [event for event in told if isinstance(event, events.NotStored)] == [
-        events.NotStored("lock", "NotEncodable")
+        events.NotStored("lock", "TypeError")
     ] * 2
     assert len(cache.get_or_load_many(["a"], lambda keys: {"a": threading.Lock()})) == 1
     assert cache.get("lock") is None
