@@ -7,16 +7,17 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from tests.ground.lifeline import tied
 from tests.ground.single import Single
 from tests.ground.waiting import eventually
 
@@ -24,8 +25,12 @@ ROOT = Path(__file__).parents[2]
 HERD = 24
 UVICORN = ("uvicorn", "tests.e2e.served_cache:fastapi_app", "--host", "127.0.0.1", "--port", "{port}")  # fmt: skip
 GUNICORN = ("gunicorn", "tests.e2e.served_cache:flask_app", "--workers", "2", "--threads", "16", "--bind", "127.0.0.1:{port}")  # fmt: skip
+WORKERS = (*UVICORN, "--workers", "2")
+SYNC = (*GUNICORN[:2], "--workers", "3", "--bind", "127.0.0.1:{port}")
 FLEETS = {
     "uvicorn-memory": ((UVICORN,), False),
+    "uvicorn-workers-redis": ((WORKERS,), True),
+    "gunicorn-sync-redis": ((SYNC,), True),
     "uvicorn-redis": ((UVICORN, UVICORN), True),
     "gunicorn-redis": ((GUNICORN,), True),
     "both-redis": ((UVICORN, GUNICORN), True),
@@ -66,18 +71,26 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Some servers, ready for requests."""
     plans, shared = FLEETS[request.param]
-    room = tmp_path_factory.mktemp("fleet")
+    single = request.getfixturevalue("redis_single") if shared else None
+    with serving(tmp_path_factory.mktemp("fleet"), plans, single) as made:
+        yield made
+
+
+@contextmanager
+def serving(
+    room: Path, plans: Sequence[Sequence[str]], single: Single | None, *, timeout: str = "2"
+) -> Iterator[Fleet]:
+    """Serve for a block."""
     calls = room / "calls"
     calls.touch()
     env = {**os.environ, "CALLS": str(calls), "PYTHONPATH": str(ROOT)}
     env["BACKENDKIT_CACHE__NAMESPACE"] = room.name
-    if shared:
-        single: Single = request.getfixturevalue("redis_single")
-        env |= {"BACKENDKIT_STORE__URL": single.url, "BACKENDKIT_STORE__TIMEOUT": "2"}
+    if single is not None:
+        env |= {"BACKENDKIT_STORE__URL": single.url, "BACKENDKIT_STORE__TIMEOUT": timeout}
     with ExitStack() as stack:
         ports = _free_ports(len(plans))
         for plan, port in zip(plans, ports, strict=True):
-            command = tied(sys.executable, "-m", *(part.format(port=port) for part in plan))
+            command = [sys.executable, "-m", *(part.format(port=port) for part in plan)]
             log = stack.enter_context((room / f"{port}.log").open("wb"))
             process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
             stack.callback(_end, process)
@@ -134,3 +147,39 @@ def test_what_may_not_be_stored_holds_nobody_up_for_long(fleet: Fleet) -> None:
     answers = fleet.herd("/private")
     assert {status for status, _, _ in answers} == {200}
     assert fleet.calls("/private") == before + HERD
+
+
+@pytest.mark.parametrize("path", ["/events", "/later"])
+def test_nobody_waits_for_an_end(fleet: Fleet, path: str) -> None:
+    """A stream begins at once, and ends when its client is gone; background work holds no answer up."""
+    begun = time.monotonic()
+    with closing(HTTPConnection("127.0.0.1", fleet.ports[0], timeout=20)) as connection:
+        connection.request("GET", path, headers={"Host": f"fleet-{uuid4().hex}"})
+        response = connection.getresponse()
+        assert response.status == 200
+        if path == "/later":
+            assert response.read().strip() == b"{}"
+            assert time.monotonic() - begun < 2.5  # seconds; the work takes 3
+            return
+        assert response.readline() == b"data: x\n"
+        response.close()
+    eventually(
+        lambda: fleet.calls("/events") == fleet.calls("/events/ended"), "the stream has ended"
+    )
+
+
+def test_a_paused_redis_stops_no_page(own_redis: Callable[..., Single], tmp_path: Path) -> None:
+    """It is served, and stored again once Redis goes on."""
+    single = own_redis()
+    with serving(tmp_path, (UVICORN, GUNICORN), single, timeout="0.25") as fleet:
+        assert fleet.ask("/page/a", 0)[0] == fleet.ask("/page/a", 1)[0] == 200
+        with single.server.paused():
+            for turn in range(8):
+                status, body, _ = fleet.ask(f"/page/{turn}", turn)
+                assert (status, body) == (200, {"name": str(turn)})
+        eventually(partial(_shared, fleet), "one server finds what the other has stored")
+
+
+def _shared(fleet: Fleet) -> bool:
+    name = f"/page/{uuid4().hex}"
+    return [fleet.ask(name, turn)[0] for turn in (0, 1)] == [200, 200] and fleet.calls(name) == 1

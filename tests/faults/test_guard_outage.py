@@ -467,3 +467,35 @@ def test_one_node_of_a_cluster(own_cluster: Callable[..., ClusterGroup], fault: 
     routes = {e.route for e in watch.events if isinstance(e, StoreDown | StoreUp)}
     assert routes == {f"127.0.0.1:{bad.port}"}
     store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_node_that_is_back_does_not_wait_for_those_that_are_not(
+    own_cluster: Callable[..., ClusterGroup], colour: str
+) -> None:
+    """All that are down are probed at once: those that hang cost a round one timeout, however many they are."""
+    cluster = own_cluster(masters=5, node_timeout_ms=60_000)
+    nodes = cluster.masters()
+    operations = [tick(f"{{{cluster.tag_on(node)}}}".encode()) for node in nodes]
+    policy = FailurePolicy(timeouts=1)
+    store = guarded(cluster.url, timeout=1.0, connect_timeout=1.0, policy=policy)
+    assert not any(isinstance(outcome, Error) for outcome in store.run_many(operations))
+
+    def abreast() -> bool:
+        return len({circuit.probe_us for circuit in list(store.circuits.values())}) == 1
+
+    async def scene() -> None:
+        if colour == "async":
+            await store.aio.run_many(operations)
+        else:
+            store.run_many(operations)
+        assert len(store.down) == 4
+        await asyncio.to_thread(eventually, abreast, "all were probed at once")
+        nodes[4].resume()
+        await asyncio.to_thread(eventually, lambda: len(store.down) == 3, "one is up again")
+        await store.aio.close()
+
+    with ExitStack() as pauses:
+        for node in nodes[1:]:
+            pauses.enter_context(node.paused())
+        asyncio.run(scene())

@@ -7,11 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from backendkit.core.errors import NotSent, ReplyTimeout, StoreError
+from backendkit.core.errors import NotSent, ReplyTimeout, StoreError, StoreUnavailable
 from backendkit.core.operation import Change, Operation, Script
 from backendkit.core.outcome import Error
 from backendkit.stores import Guarded, connect
@@ -133,6 +134,39 @@ def test_a_batch_waits_once_for_all_nodes(
     failed = [isinstance(outcome, Error) for outcome in outcomes]
     assert failed == [True, True, False] * 3
     assert 1.0 <= spent < 1.9
+    store.close()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_the_first_batch_is_one_per_node(colour: str, redis_cluster: ClusterGroup) -> None:
+    """Where its operations belong is asked once, and not by each of them."""
+    keys = [f"{{{redis_cluster.tag_on(node)}}}".encode() for node in redis_cluster.masters()]
+    operations = [Operation(ONE, (keys[n % 3],), (), read=list) for n in range(60)]
+    store = bare(redis_cluster.url, timeout=5.0, connect_timeout=5.0)
+    store.run_many(operations)  # now all nodes know the script
+    store.close()
+    store = bare(redis_cluster.url, timeout=5.0, connect_timeout=5.0)
+    many = store.run_many if colour == "sync" else lambda o: asyncio.run(store.aio.run_many(o))
+    assert [outcome.unwrap() for outcome in many(operations)] == [[1]] * 60
+    assert store.stats().batches == 3
+    store.close()
+
+
+def test_a_batch_that_nobody_can_place(own_cluster: Callable[..., ClusterGroup]) -> None:
+    """One question, one timeout for all, and one error each."""
+    cluster = own_cluster(node_timeout_ms=60_000)
+    store = bare(cluster.url, timeout=1.0, connect_timeout=1.0)
+    with ExitStack() as pauses:
+        for node in cluster.servers:
+            pauses.enter_context(node.paused())
+        begun = time.monotonic()
+        outcomes = store.run_many([one()] * 30)
+        spent = time.monotonic() - begun
+    errors = [outcome.error for outcome in outcomes if isinstance(outcome, Error)]
+    assert [type(error) for error in errors] == [StoreUnavailable] * 30
+    assert len(set(map(id, errors))) == 30
+    assert 1.0 <= spent < 1.9
+    assert store.run_many([one()] * 30)[29].unwrap() == [1]
     store.close()
 
 

@@ -238,7 +238,7 @@ def test_building_the_context_stalls_no_loop(redis_tls: SecureSingle) -> None:
 
     for _ in range(3):
         asyncio.run(main())
-    assert min(worst) < 0.02
+    assert min(worst) < 0.1  # as long as it takes to build one
 
 
 def refused(store: RedisStore, colour: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -208,3 +210,27 @@ def test_lines_are_read_as_what_the_first_is(tmp_path: Path) -> None:
     path = tmp_path / "t"
     path.write_text("a key, with a comma\nother\n")
     assert [look.key for look in Trace(str(path)).looks()] == ["a key, with a comma", "other"]
+
+
+def test_who_reads_no_further_is_no_error(trace: Path) -> None:
+    """Like `head`: no traceback, and the status that shells know."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [
+        sys.executable,
+        "-m",
+        "backendkit.cli",
+        "simulate-cache",
+        str(trace),
+        "--items",
+        "1,2,3",
+    ]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_a_cache_in_memory_is_nobody_elses(capsys: pytest.CaptureFixture[str]) -> None:
+    """`cache` says so, instead of looking into an empty one of its own."""
+    assert main(["cache", "stats", "--url", "memory://"]) == 2
+    assert "must name a Redis" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from backendkit.cache.core import Core
 from backendkit.cache.decide import versions
 from backendkit.cache.decide.tier import Answer
 from backendkit.cache.io import CacheIO
-from backendkit.cache.local import Scope
+from backendkit.cache.scope import Scope
 from backendkit.core.errors import StoreError
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value

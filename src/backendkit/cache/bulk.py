@@ -33,8 +33,9 @@ from backendkit.cache.flow import (
 )  # fmt: skip
 from backendkit.cache.io import CacheIO, shared, was_interrupted
 from backendkit.cache.loading import MISSING, Load
-from backendkit.cache.local import Record, Scope, Ticket
 from backendkit.cache.reads import BLIND, Read, look_many_first
+from backendkit.cache.record import Record, Ticket
+from backendkit.cache.scope import Scope
 from backendkit.cache.source import Found, Job, give_back, hold, peeked, run
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument

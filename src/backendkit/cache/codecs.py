@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import pickle  # only behind PickleCodec, which only a sealed Wire takes
 from collections.abc import Callable
+from hashlib import blake2b
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from backendkit.cache.errors import Corrupt, NotEncodable
 from backendkit.core import checks
@@ -107,6 +109,10 @@ class MsgpackCodec:
 class TypedCodec:
     """Values of one type, checked by pydantic when they come back: models, dataclasses, dates, sets, enums, unions.
 
+    Before each value stands a digest of its type's JSON schema: of a model with another field, or another type of one, a stored
+    value is a miss, though its defaults would fill what is missing. Defaults, descriptions and validators make no
+    difference, nor does anything of a type that has no JSON schema.
+
     Args:
         of: the type, as pydantic takes it: `User`, `list[User]`, `tuple[int, str] | None`.
 
@@ -114,7 +120,7 @@ class TypedCodec:
         InvalidArgument: pydantic knows no schema for it.
     """
 
-    __slots__ = ("_dumps", "_loads", "_shown")
+    __slots__ = ("_dumps", "_loads", "_mark", "_shown")
 
     code = 3
 
@@ -124,6 +130,7 @@ class TypedCodec:
         except Exception as error:
             raise InvalidArgument("of", "must be a type that pydantic knows", of) from error
         self._shown = repr(of)
+        self._mark = _mark_of(adapter)
         self._dumps: Callable[[Any], bytes] = lambda value: adapter.dump_json(
             value, by_alias=True, round_trip=True, warnings="error"
         )
@@ -131,12 +138,14 @@ class TypedCodec:
 
     def encode(self, value: Any) -> bytes:
         """Return a value of the type as JSON; see `Codec.encode`."""
-        return _encode(self._dumps, self._loads, value, self._shown)
+        return self._mark + _encode(self._dumps, self._loads, value, self._shown)
 
     def decode(self, data: bytes, /) -> Any:
         """Return the value, once it is valid for the type; see `Codec.decode`."""
+        if data[:_MARK_BYTES] != self._mark:
+            raise Corrupt(f"written for another schema than that of {self._shown}")
         try:
-            return self._loads(data)
+            return self._loads(data[_MARK_BYTES:])
         except Exception:  # noqa: BLE001 - a validator of the type may raise anything
             raise Corrupt(f"nothing valid for {self._shown}") from None
 
@@ -169,6 +178,36 @@ class PickleCodec:
             return pickle.loads(data)  # noqa: S301 - the seal was checked before
         except Exception:  # noqa: BLE001 - a class that is gone, or anything that its __setstate__ raises
             raise Corrupt("no pickle of anything that is known here") from None
+
+
+def _mark_of(adapter: TypeAdapter[Any]) -> bytes:
+    """Return the digest of a type's shape, the same in every process."""
+    try:
+        schema = json.dumps(_bare(adapter.json_schema(schema_generator=_Quiet)), sort_keys=True)
+    except Exception:  # noqa: BLE001 - a type that pydantic reads and has no JSON schema for
+        schema = ""
+    return blake2b(schema.encode("utf-8", "surrogatepass"), digest_size=_MARK_BYTES).digest()
+
+
+class _Quiet(GenerateJsonSchema):
+    """Says nothing of what a schema cannot say, like a default that is no JSON."""
+
+    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
+        """Keep quiet."""
+
+
+def _bare(schema: object) -> object:
+    """Leave out what does not change what is read; of defaults, sets are written in another order by each process."""
+    if isinstance(schema, list):
+        return [_bare(each) for each in cast("list[object]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    found = cast("dict[str, dict[str, object]]", schema)
+    return {
+        key: {name: _bare(each) for name, each in value.items()} if key in _NAMED else _bare(value)
+        for key, value in found.items()
+        if key not in _TOLD
+    }
 
 
 def _encode(
@@ -217,3 +256,10 @@ def _whole(digits: str) -> int:
     if not -(2**63) <= number < 2**64:
         raise ValueError("beyond 64 bits")
     return number
+
+
+_MARK_BYTES = 6
+_NAMED = ("properties", "$defs", "patternProperties", "mapping")
+"""Under these stand names of the type's own, which may be `title` as well."""
+
+_TOLD = ("default", "title", "description", "examples", "deprecated")

@@ -18,9 +18,11 @@ from backendkit.cache.decide.entry import TOKEN_BYTES, Entry
 from backendkit.cache.decide.tier import Answer, Keys, Life, Post
 from backendkit.cache.errors import Corrupt, NotEncodable
 from backendkit.cache.loading import Marker
-from backendkit.cache.local import Local, Record, Scope, Ticket, Times
+from backendkit.cache.local import Local
 from backendkit.cache.looks import Looks
 from backendkit.cache.policy import CachePolicy, Coherence
+from backendkit.cache.record import Record, Ticket, Times
+from backendkit.cache.scope import Scope
 from backendkit.cache.stats import Counts
 from backendkit.cache.values import frozen, is_immutable, size_of
 from backendkit.cache.wire import Wire

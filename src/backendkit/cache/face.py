@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from typing import Any, ParamSpec, TypeVar
 
 from backendkit.cache import bulk, fence, flow, reads, writes
 from backendkit.cache.behind import Behind
-from backendkit.cache.calls import call_of, checked, never, pairs_of
+from backendkit.cache.build import core_of
+from backendkit.cache.calls import Calls, never
 from backendkit.cache.codecs import Codec
-from backendkit.cache.core import Core, Names
 from backendkit.cache.decorator import Cached, cached
 from backendkit.cache.face_async import AsyncCache
 from backendkit.cache.fence import Lease
 from backendkit.cache.io import AwaitingIO, BlockingIO
 from backendkit.cache.l1 import L1
 from backendkit.cache.loading import MISSING, check_tags
-from backendkit.cache.local import Local
 from backendkit.cache.policy import CachePolicy, Coherence
-from backendkit.cache.stats import CacheStats, Counts
-from backendkit.cache.upkeep import IDLE, upkeep_of
-from backendkit.cache.wire import Wire, wire_of
+from backendkit.cache.stats import CacheStats
+from backendkit.cache.wire import Wire
 from backendkit.core.checks import Duration
-from backendkit.core.clock import SECOND_US
-from backendkit.core.errors import InvalidArgument
 from backendkit.core.events import Hooks
-from backendkit.core.flights import Flights
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.look import gathering
 from backendkit.core.store import Store
-from backendkit.stores.guarded import Guarded
-from backendkit.stores.memory import MemoryStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,16 +49,8 @@ class Cache:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_aio",
-        "_core",
-        "_find",
-        "_io",
-        "_l1",
-        "_local",
-        "_pattern",
-        "_store",
-    )
+        "__weakref__", "_aio", "_calls", "_core", "_find", "_io", "_l1", "_local", "_store",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -80,38 +64,27 @@ class Cache:
         hooks: Hooks | None = None,
         chance: Callable[[], float] | None = None,
     ) -> None:
-        inner = store.store if isinstance(store, Guarded) else store
-        alone = isinstance(inner, MemoryStore)
-        if codec is None and not alone:
-            raise InvalidArgument("codec", "is needed for a second tier", None, "codec=JsonCodec()")
-        coherence = coherence or Coherence()
-        flights = Flights()
-        staleness = float("inf") if alone else coherence.staleness_us / SECOND_US
-        tier = L1(clock=store.clock) if l1 is None else l1  # an empty one is falsy
-        local = Local(tier, flights, store.clock, staleness)
-        self._core = Core(
-            local=local,
-            names=Names(namespace),
-            wire=None if alone or codec is None else wire_of(codec),
-            policy=policy or CachePolicy(),
-            coherence=coherence,
-            hooks=Hooks() if hooks is None else hooks,
-            counts=Counts(),
-            upkeep=IDLE,
-            alone=alone,
-            chance=chance or _chance,
-            together=gathering(store),
+        self._core = core = core_of(
+            store,
+            {
+                "namespace": namespace,
+                "l1": l1,
+                "codec": codec,
+                "policy": policy,
+                "coherence": coherence,
+                "hooks": hooks,
+                "chance": chance,
+            },
         )
-        if not alone:
-            local.l1.trusted_until = 0.0  # until a heartbeat has come back
-            self._core.upkeep = upkeep_of(self._core, store)
         self._store = store
-        self._local = local
-        self._find = local.l1.get
-        self._l1 = local.l1
-        self._pattern = call_of(self._core, "pattern", never)
+        self._local = core.local
+        self._calls = Calls(core)
+        self._find = self._calls.find()
+        self._l1 = self._calls.tier()
+        flights = core.local.flights
         self._io = BlockingIO(store, store.clock, flights, Behind())
-        self._aio = AsyncCache(self, self._core, AwaitingIO(store.aio, store.clock, flights))
+        io = AwaitingIO(store.aio, store.clock, flights)
+        self._aio = AsyncCache._over(self, core, self._calls, io)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its other face
         remake_after_fork(self)
 
     @property
@@ -176,12 +149,13 @@ class Cache:
                 return value
         except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
             pass
-        call = call_of(self._core, key, loader, ttl=ttl, tags=tags, policy=policy)
+        call = self._calls.one(key, loader, ttl=ttl, tags=tags, policy=policy)
         return step(flow.get_or_load(self._io, self._core, call))  # type: ignore[no-any-return] # a codec's value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of keys, in their order; `MISSING` for what no tier has fresh. One batch."""
-        return step(reads.get_many(self._io, self._core, checked(tuple(keys)), self._pattern))
+        keys_of, pattern = self._calls.keys(tuple(keys)), self._calls.pattern
+        return self._calls.cut(step(reads.get_many(self._io, self._core, keys_of, pattern)))
 
     def get_or_load_many(
         self,
@@ -204,8 +178,8 @@ class Cache:
         Two round trips at the most, whatever the number.
         """
         tags = tuple(tags)
-        calls = [call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
-        return step(bulk.get_or_load_many(self._io, self._core, calls, loader))
+        calls = [self._calls.one(key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
+        return step(bulk.get_or_load_many(self._io, self._core, calls, self._calls.loader(loader)))
 
     def lease(self, key: str) -> Lease:
         """Take the right to `set` a value that is going to be read now, unless it is invalidated meanwhile. One batch.
@@ -217,7 +191,7 @@ class Cache:
         Until it is used or ended, who loads the key waits for it, as for a load: do not ask for the key under it.
         Never raises, unless strict: a lease that could not be had stores nothing.
         """
-        return step(fence.take(self._io, self._core, checked((key,))[0]))
+        return step(fence.take(self._io, self._core, self._calls.keys((key,))[0]))
 
     def set(
         self,
@@ -247,7 +221,7 @@ class Cache:
             NotEncodable: the codec cannot keep the value.
             StoreError: it is not in the second tier, or nobody knows; the first has it not.
         """
-        call = call_of(self._core, key, never, ttl=ttl, tags=tags, policy=policy)
+        call = self._calls.one(key, never, ttl=ttl, tags=tags, policy=policy)
         if lease is not None:
             return step(fence.put(self._io, self._core, call, value, lease))
         step(writes.set_many(self._io, self._core, [(call, value)]))
@@ -262,7 +236,7 @@ class Cache:
         policy: CachePolicy | None = None,
     ) -> None:
         """Store several values; see `set`. One batch."""
-        step(writes.set_many(self._io, self._core, pairs_of(self._core, values, ttl, tags, policy)))
+        step(writes.set_many(self._io, self._core, self._calls.pairs(values, ttl, tags, policy)))
 
     def invalidate(self, *keys: str) -> None:
         """Remove entries: who asks afterwards gets what was loaded afterwards. One batch.
@@ -270,19 +244,34 @@ class Cache:
         Raises:
             StoreError: Redis has not confirmed it, and may go on serving the old value; this process does not.
         """
-        step(writes.invalidate(self._io, self._core, checked(keys)))
+        step(writes.invalidate(self._io, self._core, self._calls.keys(keys)))
 
     def expire(self, *keys: str) -> None:
         """Make entries stale: they are loaded again, yet may serve in an emergency. Raises as `invalidate`."""
-        step(writes.expire(self._io, self._core, checked(keys)))
+        step(writes.expire(self._io, self._core, self._calls.keys(keys)))
 
     def invalidate_tags(self, *tags: str) -> None:
         """Remove all entries that carry one of these tags; O(1), one round trip. Raises as `invalidate`."""
         step(writes.invalidate_tags(self._io, self._core, check_tags(tags)))
 
     def clear(self) -> None:
-        """Remove all entries of the namespace; O(1), one round trip. Raises as `invalidate`."""
-        step(writes.clear(self._io, self._core))
+        """Remove all entries of the namespace, or of the view's prefix; O(1), one round trip. Raises as `invalidate`."""
+        step(self._calls.clear(self._io))
+
+    def prefixed(self, prefix: str) -> Cache:
+        """Return a view of this cache: each of its keys stands for one that begins with `prefix`.
+
+        What is stored through it is dropped by its `clear`, in O(1) and one round trip, whatever it is; for that each entry
+        carries the tag `prefix:` with the prefix. What was stored under the same whole key without the view is found, and not dropped.
+
+        Args:
+            prefix: 1..190 characters without NUL, those of the views that it is made of included.
+
+        Both faces, statistics, events (with whole keys) and `close` are the cache's own.
+        """
+        view = copy(self)
+        view._narrow(self._calls.within(prefix))  # noqa: SLF001 - of its own kind
+        return view
 
     def cached(
         self,
@@ -319,9 +308,12 @@ class Cache:
         """Stop listening, until it is used again. The store stays open: it belongs to whoever made it."""
         self._core.upkeep.close()
 
+    def _narrow(self, calls: Calls) -> None:
+        self._calls = calls
+        self._find = calls.find()
+        self._find = calls.find()
+        self._l1 = calls.tier()
+        remake_after_fork(self)
+
     def __repr__(self) -> str:
         return f"Cache(namespace={self._core.names.namespace!r})"
-
-
-def _chance() -> float:
-    return int.from_bytes(os.urandom(6), "big") / 2**48

@@ -14,7 +14,8 @@ from backendkit.cache.core import DROP, Brought, Call, Core
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.tier import LEASED
 from backendkit.cache.io import CacheIO
-from backendkit.cache.local import Scope, Ticket
+from backendkit.cache.record import Ticket
+from backendkit.cache.scope import Scope
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.outcome import Error
 
@@ -134,9 +135,10 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
         return False
     local, key = core.local, call.key
     brought = Brought(value, core.life(call, value, None), 0, lease.began)
+    packed = core.packed(call, brought, scope, strict=True) if core.wire is not None else None
+    record = core.record(call, brought, scope, packed, strict=True)
     if core.wire is None:
-        return local.settle(key, ticket, core.record(call, brought, scope))
-    packed = core.packed(call, brought, scope, strict=True)
+        return local.settle(key, ticket, record)
     keys, post = core.names.keys(key), core.names.post(DROP, key)
     tail = packed.tail if packed else b""
     try:
@@ -146,7 +148,6 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
         core.names.give_up(post[1])
         raise
     if at:
-        record = core.record(call, brought, scope, packed)
         record.named(at)
         local.replace(key, ticket, record)
         local.ring(key)

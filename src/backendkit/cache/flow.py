@@ -20,9 +20,10 @@ from backendkit.cache.decide.tier import HIT, LEASED, Answer
 from backendkit.cache.errors import LoadTimeout, NestedLoad
 from backendkit.cache.io import CacheIO, shared
 from backendkit.cache.loading import Load, loading
-from backendkit.cache.local import Record, Scope, Ticket
 from backendkit.cache.policy import CachePolicy
 from backendkit.cache.reads import BLIND, look_first
+from backendkit.cache.record import Record, Ticket
+from backendkit.cache.scope import Scope
 from backendkit.cache.source import (
     L1_HIT,
     L2_HIT,

@@ -1,10 +1,10 @@
-"""The world as the cache's flows see it, in two colours: the house's four verbs, and what loading needs beside them."""
+"""The world as the cache's flows see it, in two colours: the house's five verbs, and what loading needs beside them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, cast
 
 from backendkit.cache.behind import MOST_BOUNDED, Behind
@@ -14,7 +14,6 @@ from backendkit.core.context import detach
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.flights import Flight, Flights, Interrupted, interrupted
 from backendkit.core.flow import IO, AsyncIO, Load, SyncIO, awaited, step
-from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome
 from backendkit.core.store import AsyncStore, Store
 
@@ -36,10 +35,6 @@ class Landing(Protocol):
 
 class CacheIO(IO, Protocol):
     """What the flows of the cache may ask of the world."""
-
-    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations in one batch per server."""
-        ...
 
     def may_wait(self) -> bool:
         """Whether waiting here leaves everybody else free to go on."""
@@ -76,18 +71,13 @@ def was_interrupted(outcome: Outcome[Any] | None) -> bool:
 class BlockingIO(SyncIO):
     """For callers that block."""
 
-    __slots__ = ("_behind", "_bounded", "_flights_", "_operations")
+    __slots__ = ("_behind", "_bounded", "_flights_")
 
     def __init__(self, store: Store, clock: Clock, flights: Flights, behind: Behind) -> None:
         super().__init__(store, clock, flights)
-        self._operations = store
         self._flights_ = flights
         self._behind = behind
         self._bounded = Behind(MOST_BOUNDED)
-
-    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations."""
-        return self._operations.run_many(operations)
 
     async def call(self, function: Callable[[], Any]) -> Outcome[Any]:
         """Call a loader in this thread; what would have to be awaited is none."""
@@ -185,17 +175,12 @@ class _BoundedLanding:
 class AwaitingIO(AsyncIO):
     """For callers that await."""
 
-    __slots__ = ("_flights_", "_operations", "_tasks")
+    __slots__ = ("_flights_", "_tasks")
 
     def __init__(self, store: AsyncStore, clock: Clock, flights: Flights) -> None:
         super().__init__(store, clock, flights)
-        self._operations = store
         self._flights_ = flights
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations."""
-        return await self._operations.run_many(operations)
 
     async def call(self, function: Callable[[], Any]) -> Outcome[Any]:
         """Call a loader, and await it; where something in it was cancelled, and not this task, that is its error."""

@@ -120,13 +120,13 @@ class KeyTemplate:
                     return tuple(values)
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        parameters = self._signature.parameters
+        if missing := [name for name in parameters if name not in bound.arguments]:
+            # `bind` of Python 3.13 overlooks a positional-only one that `**kwargs` has a namesake of.
+            raise TypeError(f"missing a required argument: {missing[0]!r}")
         return tuple(
-            tuple(sorted(value.items())) if kind is Parameter.VAR_KEYWORD else value
-            for value, kind in zip(
-                bound.arguments.values(),
-                (each.kind for each in self._signature.parameters.values()),
-                strict=True,
-            )
+            tuple(sorted(value.items())) if each.kind is Parameter.VAR_KEYWORD else value
+            for value, each in zip(bound.arguments.values(), parameters.values(), strict=True)
         )
 
     def _whole(self) -> str:

@@ -31,7 +31,7 @@ from backendkit.cache.ghosts import Ghosts
 from backendkit.cache.shards import Shards
 from backendkit.core import checks
 from backendkit.core.clock import Clock, SystemClock, seconds_of
-from backendkit.core.fork import Lock, hold_during_fork
+from backendkit.core.fork import Still
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class L1(cachetools.Cache[str, Entry]):
         self._ghosts = Ghosts(max_items - max_items // SMALL_SHARE)
         self._changing = False
         self._begin()
-        self._still = _Still(self.lock)
+        self._still = Still(self.lock)
 
     @property
     def currsize(self) -> int:
@@ -392,16 +392,6 @@ class L1(cachetools.Cache[str, Entry]):
         self.entries[key] = empty
         self._count(empty, 1)
         gone.append(old)
-
-
-class _Still:
-    """Holds the lock during forks; a mapping itself has no hash, by which it could be registered."""
-
-    __slots__ = ("__weakref__", "fork_lock")
-
-    def __init__(self, lock: Lock) -> None:
-        self.fork_lock = lock
-        hold_during_fork(self)
 
 
 _EMPTY = -math.inf

@@ -11,165 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from struct import Struct
-from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
 from backendkit.cache.bell import Bell
 from backendkit.cache.l1 import L1, Entry
+from backendkit.cache.record import Record, Ticket, Watch
+from backendkit.cache.scope import Scope, Version
 from backendkit.core.clock import Clock, seconds_of
 from backendkit.core.flights import Flights
-
-
-class Version:
-    """The version of a namespace, a tag, or of all tags together, as this process has read it.
-
-    Attributes:
-        token: what entries carry.
-        read: whether the second tier knows it; an invented one only lets entries die.
-        alive: False once somebody has replaced it.
-        until: seconds on the monotonic clock until which it counts while nobody tells of changes.
-    """
-
-    __slots__ = ("__weakref__", "alive", "read", "token", "until")
-
-    def __init__(self, token: bytes, until: float, *, read: bool = True) -> None:
-        self.token = token
-        self.read = read
-        self.alive = True
-        self.until = until
-
-
-class Scope:
-    """The versions that a load runs under; taken before it begins.
-
-    Attributes:
-        spelt: the tags as entries spell them, once somebody has.
-    """
-
-    __slots__ = ("epoch", "namespace", "spelt", "tags")
-
-    def __init__(self, namespace: Version, epoch: Version, tags: dict[str, Version]) -> None:
-        self.namespace = namespace
-        self.epoch = epoch
-        self.tags = tags
-        self.spelt: bytes | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether none of them was replaced."""
-        if not self.namespace.alive:
-            return False
-        for tag in self.tags.values():  # noqa: SIM110 - every fill looks here, and a generator costs thrice the loop
-            if not tag.alive:
-                return False
-        return True
-
-
-class Times(NamedTuple):
-    """What follows from when an entry was loaded, for all but the shortest way.
-
-    Attributes:
-        fresh: seconds on the monotonic clock until which it is fresh; `deadline` may come earlier.
-        stale: until when it may serve where nothing fresh can be had.
-        until: until when it may serve although nobody tells of changes.
-        cost: seconds that its load took.
-        at: of the second tier's entry, see `decide.entry`; 0: none.
-    """
-
-    fresh: float
-    stale: float
-    until: float
-    cost: float
-    at: int
-
-
-class Record(Entry):
-    """An entry of the first tier.
-
-    Attributes:
-        thaw: makes a value that the caller may change; None: nobody can change it.
-        scope: the versions that it was loaded under.
-        era: the local era in which these were last seen alive.
-        packed: its `Times` as bytes, an eighth of the objects; None where they say no more than `deadline`.
-    """
-
-    __slots__ = ("era", "packed", "scope", "thaw")
-
-    def __init__(self, value: Any, size: int, *, thaw: Callable[[Any], Any] | None) -> None:
-        super().__init__(value, size, 0.0)
-        self.thaw = thaw
-        self.packed: bytes | None = None
-        self.scope: Scope | None = None
-        self.era: object = None
-
-    @property
-    def times(self) -> Times:
-        """Its times."""
-        if self.packed is None:
-            return Times(self.deadline, self.deadline, math.inf, 0.0, 0)
-        return Times(*TIMES.unpack(self.packed))
-
-    def live(self, times: Times, deadline: float) -> None:
-        """Set its times, and until when it serves on the shortest way."""
-        self.deadline = deadline
-        plain = times == (deadline, deadline, math.inf, 0.0, 0)
-        self.packed = None if plain else TIMES.pack(*times)
-
-    def named(self, at: int) -> None:
-        """Note which entry of the second tier it is."""
-        if at:
-            self.live(self.times._replace(at=at), self.deadline)
-
-    @property
-    def fresh(self) -> float:
-        """Until when it is fresh."""
-        return self.times.fresh
-
-    @property
-    def at(self) -> int:
-        """Which entry of the second tier it is."""
-        return self.times.at
-
-    def give(self) -> Any:
-        """Return the value for a caller who may do with it what it likes."""
-        return self.value if self.thaw is None else self.thaw(self.value)
-
-
-class Ticket:
-    """The right to store under one key; shared by all who have asked and not yet stored.
-
-    Attributes:
-        began: seconds on the monotonic clock when the first of them asked.
-        attached: False once something was heard that concerns the key.
-        count: of those who have not yet stored.
-    """
-
-    __slots__ = ("attached", "began", "count")
-
-    def __init__(self, began: float = math.inf) -> None:
-        self.began = began
-        self.attached = True
-        self.count = 0
-
-
-class Watch:
-    """The right to store what one read of many keys brings, but for those of which something was heard meanwhile.
-
-    Changed and looked at under the lock.
-
-    Attributes:
-        attached: False once something was heard that concerns all keys.
-        heard: keys of which something was heard.
-    """
-
-    __slots__ = ("attached", "heard")
-
-    def __init__(self) -> None:
-        self.attached = True
-        self.heard: set[str] = set()
 
 
 class Local:
@@ -323,7 +174,7 @@ class Local:
         now = self.now()
         with self._lock:
             self._removals += 1
-            self._detach(key)
+            self._hear(key)
             record = self.l1.peek(key)
             if isinstance(record, Record):
                 times = record.times
@@ -366,15 +217,18 @@ class Local:
 
     def _drop(self, key: str) -> list[Entry]:
         self._removals += 1
-        self._detach(key)
+        self._hear(key)
         gone = self.l1.drop(key)
         return [] if gone is None else [gone]
 
     def _detach(self, key: str) -> None:
-        """Let nothing be stored that was asked for before now."""
         ticket = self._tickets.pop(key, None)
         if ticket is not None:
             ticket.attached = False
+
+    def _hear(self, key: str) -> None:
+        """Let nothing be stored that was asked for before now."""
+        self._detach(key)
         for watch in tuple(self._watches):
             watch.heard.add(key)
 
@@ -524,9 +378,6 @@ class Local:
         if bell is not None:
             bell.ring()
 
-
-TIMES = Struct("=ddddQ")
-"""How records keep their `Times`."""
 
 _FILLED = 64
 """Entries that are stored under one hold of the lock, which messages wait for."""

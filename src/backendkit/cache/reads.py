@@ -16,8 +16,9 @@ from backendkit.cache.decide import tier
 from backendkit.cache.decide.tier import HIT, Answer
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING
-from backendkit.cache.local import Record, Scope
 from backendkit.cache.policy import CachePolicy
+from backendkit.cache.record import Record
+from backendkit.cache.scope import Scope
 from backendkit.cache.thaw import Thaw, Wanting
 from backendkit.cache.writes import fresh
 from backendkit.core.look import UNSAID, look

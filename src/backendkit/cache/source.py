@@ -14,7 +14,8 @@ from backendkit.cache.core import UNGIVEN, UNKEPT, WAKE, Brought, Call, Core, Pa
 from backendkit.cache.decide import tier
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, Load
-from backendkit.cache.local import Record, Scope, Ticket
+from backendkit.cache.record import Record, Ticket
+from backendkit.cache.scope import Scope
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.operation import Operation

@@ -11,7 +11,8 @@ from backendkit.cache.core import UNGIVEN, Call, Core
 from backendkit.cache.decide.entry import FIXED, HEAD, UNTAGGED, meta_of, parse
 from backendkit.cache.decide.tier import HIT, Answer
 from backendkit.cache.decide.timing import LONGEST_EARLY
-from backendkit.cache.local import TIMES, Record, Scope
+from backendkit.cache.record import TIMES, Record
+from backendkit.cache.scope import Scope
 from backendkit.core.clock import SECOND_US
 from backendkit.core.operation import Item
 

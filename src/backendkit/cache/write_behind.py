@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from backendkit.cache import events
-from backendkit.cache.calls import call_of, never
+from backendkit.cache.calls import Calls, never
 from backendkit.cache.policy import CachePolicy
 from backendkit.core import checks
 from backendkit.core.checks import Duration
@@ -141,7 +141,7 @@ class WriteBehind:
 
     def _accept(self, key: str, wish: _Wish) -> _Wish:
         """Queue a value, and note that the cache is being told."""
-        call_of(self._core, key, never, ttl=wish.ttl, tags=wish.tags, policy=wish.policy)
+        Calls(self._core).one(key, never, ttl=wish.ttl, tags=wish.tags, policy=wish.policy)
         with self._changed:
             if self._closed or (key not in self._waiting and len(self._waiting) >= self._most):
                 raise Overloaded(f"{len(self._waiting)} keys wait to be written")

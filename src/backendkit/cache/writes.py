@@ -18,11 +18,13 @@ from backendkit.cache.core import (
     Brought,
     Call,
     Core,
+    Packed,
 )
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import Keys, Post
 from backendkit.cache.io import CacheIO
-from backendkit.cache.local import Record, Scope
+from backendkit.cache.record import Record
+from backendkit.cache.scope import Scope
 from backendkit.core.errors import StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
@@ -82,15 +84,21 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
         scopes = [await _scope(io, core, call.tags) for call, _ in values]
         began = local.now()
         brought = [Brought(v, core.life(call, v, None), 0, began) for call, v in values]
-        outcomes = await _put_many(io, core, [call for call, _ in values], brought, scopes)
-        for (call, _), ticket, each, scope, outcome in zip(
-            values, tickets, brought, scopes, outcomes, strict=True
-        ):
+        calls = [call for call, _ in values]
+        packed = [
+            core.packed(call, each, scope, strict=True) if core.wire is not None else None
+            for call, each, scope in zip(calls, brought, scopes, strict=True)
+        ]
+        records = [
+            core.record(*each, strict=True)
+            for each in zip(calls, brought, scopes, packed, strict=True)
+        ]
+        outcomes = await _put_many(io, core, calls, brought, packed)
+        for call, ticket, record, outcome in zip(calls, tickets, records, outcomes, strict=True):
             if isinstance(outcome, Error):
                 local.drop(call.key)
                 failures.append(outcome)
                 continue
-            record = core.record(call, each, scope, strict=True)
             record.named(outcome.value)
             local.replace(call.key, ticket, record)
     finally:
@@ -101,17 +109,16 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
 
 
 async def _put_many(
-    io: CacheIO, core: Core, calls: list[Call], brought: list[Brought], scopes: list[Scope]
+    io: CacheIO, core: Core, calls: list[Call], brought: list[Brought], packed: list[Packed | None]
 ) -> list[Outcome[int]]:
     if core.wire is None:
         return [Value(0)] * len(calls)
     core.upkeep.start()
     names = core.names
     operations: list[Operation[int]] = []
-    for call, each, scope in zip(calls, brought, scopes, strict=True):
-        packed = core.packed(call, each, scope, strict=True)
+    for call, each, made in zip(calls, brought, packed, strict=True):
         keys, post = names.keys(call.key), names.post(DROP, call.key)
-        operations.append(tier.put(keys, each.life, packed.tail if packed else b"", post))
+        operations.append(tier.put(keys, each.life, made.tail if made else b"", post))
     return await _carried_here(io, operations, [call.key for call in calls], core, core.local.drop)
 
 

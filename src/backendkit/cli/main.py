@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -34,7 +35,7 @@ class Command(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, or 2 where the command line is wrong.
+    """Run a command and return its exit status: 0, 2 where the command line is wrong, 141 where nobody reads on.
 
     Args:
         argv: arguments without the program's name; None: those of the process.
@@ -48,10 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         own.set_defaults(run=command.run)
     args = parser.parse_args(argv)
     try:
-        return cast("int", args.run(args))
+        status = cast("int", args.run(args))
+        sys.stdout.flush()
     except UsageError as error:
         print(f"backendkit: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads has seen enough, like `head`
+        # At its end the interpreter flushes once more, and would tell of the same (Python's manual, module signal).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CUT
+    return status
+
+
+_CUT = 141
+"""128 and the number of SIGPIPE, as shells tell it."""
 
 
 def _commands() -> Iterator[tuple[str, Command]]:

@@ -1,13 +1,13 @@
 """Several steps, written once as `async def`, for callers that await and for callers that block.
 
-A flow asks the world through an `IO` of four verbs. The asynchronous face awaits the flow; the synchronous face
+A flow asks the world through an `IO` of five verbs. The asynchronous face awaits the flow; the synchronous face
 steps it: a coroutine whose awaits never suspend is a function, and `step` runs it without an event loop, a thread
 or generated code. Hot paths return before a flow starts; a step costs about a microsecond.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from backendkit.core.clock import Clock
@@ -28,6 +28,10 @@ class IO(Protocol):
 
     async def run(self, operation: Operation[R]) -> R:
         """Carry out an operation on the store."""
+        ...
+
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations in one batch per server."""
         ...
 
     async def wait(self, us: int) -> None:
@@ -58,7 +62,7 @@ def step(flow: Coroutine[Any, Any, T]) -> T:
 
 
 class SyncIO:
-    """The four verbs for a caller that blocks.
+    """The five verbs for a caller that blocks.
 
     Args:
         store: where operations run.
@@ -77,6 +81,10 @@ class SyncIO:
         """Carry out an operation, blocking the thread."""
         return self._store.run(operation)
 
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations, blocking the thread."""
+        return self._store.run_many(operations)
+
     async def wait(self, us: int) -> None:
         """Block the thread for `us` microseconds."""
         self._clock.sleep(us)
@@ -94,7 +102,7 @@ class SyncIO:
 
 
 class AsyncIO:
-    """The four verbs for a caller that awaits; arguments as for `SyncIO`."""
+    """The five verbs for a caller that awaits; arguments as for `SyncIO`."""
 
     __slots__ = ("_clock", "_flights", "_store")
 
@@ -106,6 +114,10 @@ class AsyncIO:
     async def run(self, operation: Operation[R]) -> R:
         """Carry out an operation, suspending the task."""
         return await self._store.run(operation)
+
+    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
+        """Carry out operations, suspending the task."""
+        return await self._store.run_many(operations)
 
     async def wait(self, us: int) -> None:
         """Suspend the task for `us` microseconds."""

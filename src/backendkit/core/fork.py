@@ -58,6 +58,16 @@ def hold_during_fork(member: Lockable) -> None:
     _still.add(member)
 
 
+class Still:
+    """Has a lock held during forks for as long as this object lives, whose owner cannot be registered: it has no hash."""
+
+    __slots__ = ("__weakref__", "fork_lock")
+
+    def __init__(self, lock: Lock) -> None:
+        self.fork_lock = lock
+        hold_during_fork(self)
+
+
 _remade: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _still: weakref.WeakSet[Lockable] = weakref.WeakSet()
 _held: list[Lock] = []

@@ -10,6 +10,7 @@ in Starlette's threads. The loader of `tokens`, which a refresh calls, must be o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response, Security
@@ -146,10 +147,12 @@ _ERRORS: Any = {
 async def _body(request: Request) -> bytes:
     """Read a body, and no further than any is long here."""
     read = b""
-    async for chunk in request.stream():
-        read += chunk
-        if len(read) > LARGEST_BODY:
-            raise PayloadTooLarge
+    # Closed here: a generator that is left half-way is closed by whoever collects it, and maybe after the loop.
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            read += chunk
+            if len(read) > LARGEST_BODY:
+                raise PayloadTooLarge
     return read
 
 

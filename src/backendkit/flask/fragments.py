@@ -85,10 +85,14 @@ class _Cached(Extension):
                 parser.stream.expect("comma")
             if parser.stream.look().type == "assign":
                 name = parser.stream.expect("name").value
+                if name not in ("ttl", "tags"):
+                    parser.fail(f"cached has no option {name!r}, only ttl and tags", line)
                 parser.stream.skip()
                 options.append(nodes.Keyword(name, parser.parse_expression()))
             else:
                 given.append(parser.parse_expression())
+        if not given:
+            parser.fail("cached needs a name, like {% cached 'sidebar' %}", line)
         body = parser.parse_statements(("name:endcached",), drop_needle=True)
         call = self.call_method("_render", given, options)
         return nodes.CallBlock(call, [], [], body).set_lineno(line)

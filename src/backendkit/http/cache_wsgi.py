@@ -114,10 +114,12 @@ class WsgiCache:
         if response is None:
             return _Fetched(self._passing(asked, held), body)
         if helps and response.status in rules.ERRORS:
-            return _Fetched("failed", reply(start_response, stored.aged().answer(asked)))
+            answer = reply(start_response, stored.aged().answer(asked))
+            return _Fetched("failed", held.closing(answer))
         response = response.tagged() if asked.method == "GET" else response
         verdict = step(rules.keep(self.rule, asked, response, stored, self._world))
-        return _Fetched(verdict, reply(start_response, response.answer(asked), held.exc_info))
+        answer = reply(start_response, response.answer(asked), held.exc_info)
+        return _Fetched(verdict, held.closing(answer))
 
     def _passing(self, asked: Asked, held: _Held) -> Verdict:
         """Say what a response that passes through means for those who wait."""
@@ -177,7 +179,7 @@ class _Held:
     """
 
     __slots__ = (
-        "_asked", "_drop", "_environ", "_headers", "_late", "_most", "_start_response", "_status_line", "_written",
+        "_asked", "_body", "_drop", "_environ", "_headers", "_late", "_most", "_start_response", "_status_line", "_written",
         "begun", "exc_info", "response", "status",
     )  # fmt: skip
 
@@ -189,6 +191,7 @@ class _Held:
         self._most = most
         self._drop = drop
         self._late = False
+        self._body: Iterable[bytes] = ()
         self._status_line = ""
         self._headers: Headers = []
         self._written: list[bytes] = []
@@ -223,9 +226,14 @@ class _Held:
         except BaseException:
             _close(body)
             raise
-        _close(body)
+        self._body = body
         self.response = self.head._replace(body=b"".join(self._written))
         return ()
+
+    def closing(self, answer: list[bytes]) -> Iterable[bytes]:
+        """Return an answer that lets the application clean up when it is out, as it would have been."""
+        body = self._body
+        return _Afterwards(answer, lambda: _close(body)) if hasattr(body, "close") else answer
 
     def _change(self, body: Iterable[bytes]) -> Iterable[bytes]:
         self._drop(self.status if self._status_line else 0)

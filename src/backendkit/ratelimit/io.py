@@ -1,17 +1,15 @@
-"""The world as the limiter's flows see it, in two colours: the house's four verbs, and three of the feature's own."""
+"""The world as the limiter's flows see it, in two colours: the house's five verbs, and two of the feature's own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from backendkit.core.clock import Clock
 from backendkit.core.flights import Flights
 from backendkit.core.flow import AsyncIO, SyncIO
-from backendkit.core.operation import Operation
-from backendkit.core.outcome import Outcome
-from backendkit.core.store import AsyncStore, Store
+from backendkit.core.store import AsyncStore
 from backendkit.ratelimit.decision import Decision
 from backendkit.ratelimit.flows import Undo
 from backendkit.ratelimit.turns import Turn
@@ -22,15 +20,7 @@ R = TypeVar("R")
 class BlockingIO(SyncIO):
     """For callers that block."""
 
-    __slots__ = ("_operations",)
-
-    def __init__(self, store: Store, clock: Clock, flights: Flights) -> None:
-        super().__init__(store, clock, flights)
-        self._operations = store
-
-    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations."""
-        return self._operations.run_many(operations)
+    __slots__ = ()
 
     async def turn(self, turn: Turn, us: int) -> bool:
         """Block until it is this one's turn; never for a task of the event loop that this thread runs."""
@@ -46,16 +36,11 @@ class BlockingIO(SyncIO):
 class AwaitingIO(AsyncIO):
     """For callers that await."""
 
-    __slots__ = ("_operations", "_tasks")
+    __slots__ = ("_tasks",)
 
     def __init__(self, store: AsyncStore, clock: Clock, flights: Flights) -> None:
         super().__init__(store, clock, flights)
-        self._operations = store
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
-        """Carry out operations."""
-        return await self._operations.run_many(operations)
 
     async def turn(self, turn: Turn, us: int) -> bool:
         """Suspend until it is this one's turn."""

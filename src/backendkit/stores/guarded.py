@@ -271,10 +271,12 @@ class Guarded:
         """Probe what is down until nothing is."""
         try:
             while self._goes_on():
-                for circuit in list(self.circuits.values()):
-                    if circuit.probe_us <= self._time.mono_us():
-                        self._prober_due_us = self._time.mono_us() + _LATE_US
-                        await self._try(io, circuit)
+                now = self._time.mono_us()
+                if due := [c for c in list(self.circuits.values()) if c.probe_us <= now]:
+                    # All at once: who is back is not kept waiting for those who still let us wait.
+                    outcomes = await io.run_many([circuit.probe for circuit in due])
+                    for circuit, outcome in zip(due, outcomes, strict=True):
+                        self._note(circuit, outcome, now)
                 await io.wait(self._pause_us())
         except BaseException:
             self._prober_due_us = _DIED
@@ -291,10 +293,10 @@ class Guarded:
         next_us = min((c.probe_us for c in list(self.circuits.values())), default=0)
         return max(min(look_us, next_us - self._time.mono_us()), 1_000)
 
-    async def _try(self, io: IO, circuit: Circuit) -> None:
-        started_us = self._time.mono_us()
+    def _note(self, circuit: Circuit, outcome: Outcome[None], started_us: int) -> None:
+        """Put a probe of a circuit off, or close it."""
         try:
-            await io.run(circuit.probe)
+            outcome.unwrap()
         except StoreError as error:
             longest_us = checks.duration_us("longest_probe", self._policy.longest_probe)
             circuit.reason = error.reason

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from backendkit.cache import flow, writes
-from backendkit.cache.calls import call_of
+from backendkit.cache.calls import Calls
 from backendkit.cache.codecs import JsonCodec
 from backendkit.cache.decide import entry as entries
 from backendkit.cache.face import Cache
@@ -112,8 +112,8 @@ class Fleet(RuleBasedStateMachine):
         if record is not None and record.era is cache._local.era:
             self._check(record.give(), key, need)
             return
-        call = call_of(
-            cache._core, key, lambda: self._load(process, key, fails=fails), tags=self._tags(key)
+        call = Calls(cache._core).one(
+            key, lambda: self._load(process, key, fails=fails), tags=self._tags(key)
         )
         running = Running(flow.get_or_load(process.io, cache._core, call))
         self.doing.append(Doing(running, process, key, need))

@@ -15,7 +15,9 @@ from backendkit.cache.channel import Ear
 from backendkit.cache.core import Core
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.entry import HEAD
-from backendkit.cache.local import Local, Record, Scope, Ticket, Watch
+from backendkit.cache.local import Local
+from backendkit.cache.record import Record, Ticket, Watch
+from backendkit.cache.scope import Scope
 from backendkit.core.flights import Flights
 from backendkit.core.operation import DELETE, KEEP, Change
 from tests.unit.cache.machine import Fleet, LateFleet

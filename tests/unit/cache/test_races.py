@@ -16,7 +16,8 @@ from backendkit.cache.errors import NestedLoad
 from backendkit.cache.face import Cache
 from backendkit.cache.keeper import Keeper
 from backendkit.cache.loading import loading
-from backendkit.cache.local import Local, Version
+from backendkit.cache.local import Local
+from backendkit.cache.scope import Version
 from backendkit.cache.upkeep import Busy
 from backendkit.core.clock import SECOND_US, ManualClock
 from backendkit.core.errors import StoreUnavailable

@@ -7,18 +7,20 @@ import dataclasses
 import json
 import math
 import pickle
+import subprocess
 import sys
 import zlib
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, GetPydanticSchema, SecretStr
+from pydantic_core import core_schema
 
 from backendkit.cache import (
     Corrupt,
@@ -157,9 +159,11 @@ def test_a_type_that_pydantic_does_not_know_is_refused() -> None:
 
 def test_a_value_of_another_type_is_a_miss() -> None:
     """After a deploy that changed the model, stored values are loaded anew; nothing of them shows."""
-    data = JsonCodec().encode({"id": "SECRET"})
+    codec = TypedCodec(User)
+    mark = codec.encode(USER)[:6]
+    data = mark + JsonCodec().encode({"id": "SECRET"})
     with pytest.raises(Corrupt) as corrupt:
-        TypedCodec(User).decode(data)
+        codec.decode(data)
     assert "SECRET" not in str(corrupt.value)
     assert corrupt.value.__cause__ is None
     assert corrupt.value.__suppress_context__
@@ -404,6 +408,71 @@ def test_what_cannot_work_is_refused_at_once() -> None:
     wire = Wire(JsonCodec())
     assert wire_of(wire) is wire
     assert wire_of(JsonCodec()).unpack(wire.pack(1)) == 1
+
+
+class First(BaseModel):
+    """A model at first."""
+
+    title: str = "x"
+    seen: set[str] = {"a", "b", "c"}
+
+
+def test_a_model_that_has_changed_means_a_miss() -> None:
+    """Though its defaults would fill the gap, and what is too much be left out."""
+
+    class Renamed(BaseModel):
+        name: str = "x"
+        seen: set[str] = {"a", "b", "c"}
+
+    class More(First):
+        admin: bool = False
+
+    class Narrower(BaseModel):
+        title: Literal["x"] = "x"
+        seen: set[str] = {"a", "b", "c"}
+
+    class Told(BaseModel):
+        """In other words, with other defaults."""
+
+        title: str = Field("y", description="what it is called")
+        seen: set[str] = set()
+
+    data = TypedCodec(First).encode(First())
+    for other in (Renamed, More, Narrower, list[First]):
+        with pytest.raises(Corrupt, match="another schema"):
+            TypedCodec(other).decode(data)
+    assert TypedCodec(Told).decode(data).title == "x"
+    assert TypedCodec(First | None).decode(TypedCodec(First | None).encode(None)) is None
+
+
+def test_a_model_has_one_shape_in_all_processes() -> None:
+    """Whatever the hash seed."""
+    code = (
+        "from tests.unit.cache.test_wire import First; from backendkit.cache import TypedCodec;"
+        "print(TypedCodec(First)._mark.hex())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+            cwd=Path(__file__).parents[3],
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert found == {TypedCodec(First)._mark.hex() + "\n"}
+
+
+class Tagged(BaseModel):
+    """A model with a default that is no JSON."""
+
+    at: complex | int = 1j
+
+
+def test_what_a_schema_cannot_say_makes_no_difference() -> None:
+    """A type without one is checked by what it accepts alone; nobody is warned of a default."""
+    plain = core_schema.no_info_plain_validator_function(lambda value: value)
+    of = Annotated[str, GetPydanticSchema(lambda _, __: plain)]
+    assert TypedCodec(of).decode(TypedCodec(of).encode("a")) == "a"
+    assert TypedCodec(Tagged).decode(TypedCodec(Tagged).encode(Tagged(at=2))).at == 2
 
 
 def stored() -> list[Any]:

@@ -501,6 +501,53 @@ def test_background_work_holds_no_response_up() -> None:
     asyncio.run(scenario())
 
 
+class Body:
+    """A body that notes when it is closed."""
+
+    def __init__(self, seen: list[str], fails: Exception | None) -> None:
+        self.seen = seen
+        self.fails = fails
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield all, or fail in the middle."""
+        yield b"x"
+        if self.fails is not None:
+            raise self.fails
+
+    def close(self) -> None:
+        """Note it."""
+        self.seen.append("closed")
+
+
+@pytest.mark.parametrize("fails", [None, RuntimeError("in the middle")])
+def test_what_is_done_on_close_is_done_when_the_response_is_out(fails: Exception | None) -> None:
+    """Over WSGI: what Flask calls on close. What failed before is closed all the same, once, and not stored."""
+    seen: list[str] = []
+    served = Served("wsgi")
+
+    def app(environ: Any, start: Any) -> Any:
+        start("200 OK", [("Cache-Control", "max-age=60"), ("Content-Length", "1")])
+        return Body(seen, fails)
+
+    cached = WsgiCache(app, served.rule)
+
+    def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+        seen.append("begun")
+
+    environ = WsgiClient(app)._environ("GET", "/a", b"", {})
+    if fails is not None:
+        with pytest.raises(RuntimeError, match="in the middle"):
+            cached(environ, start)
+        assert seen == ["closed"]
+        return
+    body: Any = cached(environ, start)
+    assert (list(body), seen) == ([b"x"], ["begun"])
+    body.close()
+    assert seen == ["begun", "closed"]
+    assert list(cached(WsgiClient(app)._environ("GET", "/a", b"", {}), start)) == [b"x"]
+    assert seen == ["begun", "closed", "begun"]
+
+
 class Watched:
     """A store that counts how often something is dropped."""
 

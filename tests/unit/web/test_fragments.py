@@ -104,3 +104,13 @@ def test_a_loop_caches_each_of_its_turns(site: Site) -> None:
     page: Any = "{% for n in name %}{% cached 'n', n %}{{ render(n) }}{% endcached %}{% endfor %}"
     assert site.show((1, 2, 1), page) == site.show((2, 1, 2), page).replace("212", "121") == "121"
     assert site.rendered == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("tag", "told"),
+    [("cached", "needs a name"), ("cached ttl=5", "needs a name"), ('cached "a", tll=5', "no option 'tll'")],
+)  # fmt: skip
+def test_a_tag_that_cannot_be_meant_is_no_template(site: Site, tag: str, told: str) -> None:
+    """It says so when the template is read, with its line, not when somebody asks for the page."""
+    with pytest.raises(TemplateSyntaxError, match=told):
+        site.app.jinja_env.from_string("{% " + tag + " %}x{% endcached %}")

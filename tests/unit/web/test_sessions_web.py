@@ -98,6 +98,8 @@ class _Loop(httpx.BaseTransport):
         return self._loop.run_until_complete(handle())
 
     def close(self) -> None:
+        # httpx leaves a body that was not read to its end for the loop to close.
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
 

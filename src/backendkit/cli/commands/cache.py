@@ -30,6 +30,10 @@ def run(args: argparse.Namespace) -> int:
     from backendkit.cache.admin import CacheAdmin  # noqa: PLC0415 - only this command needs it
     from backendkit.stores import connect  # noqa: PLC0415 - as above
 
+    if args.url.partition(":")[0] == "memory":
+        raise UsageError(
+            "a cache in memory is seen by its own process alone; --url must name a Redis"
+        )
     try:
         store = connect(args.url, timeout=5.0)
         try:

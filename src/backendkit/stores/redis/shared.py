@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock, SystemClock
@@ -78,6 +78,19 @@ class Shared:
         left_us = deadline_us - self.clock.mono_us()
         dial = self.dial
         return left_us if left_us < (dial.timeout + dial.connect_timeout) * SECOND_US else None
+
+
+class Prepared(NamedTuple):
+    """Where an operation goes, its bytes, and how many replies they get."""
+
+    address: Address | None
+    payload: bytes
+    replies: int
+
+    @property
+    def homeless(self) -> bool:
+        """Whether it could be sent, if only it were known where to."""
+        return self.address is None and bool(self.payload)
 
 
 def unanswered(address: Address, error: BaseException) -> StoreUnavailable:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from redis.exceptions import RedisError
 
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, Clock
-from backendkit.core.errors import InvalidArgument, NotSent, StoreClosed, StoreUnavailable
+from backendkit.core.errors import (
+    InvalidArgument,
+    NotSent,
+    StoreClosed,
+    StoreError,
+    StoreUnavailable,
+)
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation, Reply, Script
@@ -24,7 +31,7 @@ from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.leases import Leases, Sent
 from backendkit.stores.redis.listen import Line
 from backendkit.stores.redis.look import together
-from backendkit.stores.redis.shared import Shared, chunks, unanswered, unsent_after
+from backendkit.stores.redis.shared import Prepared, Shared, chunks, unanswered, unsent_after
 from backendkit.stores.redis.tally import Ledger
 from backendkit.stores.redis.topology import Topology
 from backendkit.stores.redis.verdict import Raw, Verdict, judge
@@ -106,7 +113,12 @@ class RedisStore:
         shared = self._shared
         begun_us = shared.time.mono_us()
         prepared = [self._prepared(operation) for operation in operations]
-        raws = self._answers(operations, dict(enumerate(prepared)), None)
+        lost: StoreError | None = None
+        if asked := any(each.homeless for each in prepared):
+            lost = self._lost()
+            prepared = [self._prepared(operation) for operation in operations]
+        first_due_us = shared.due_us(begun_us) if asked else None
+        raws = self._answers(operations, dict(enumerate(prepared)), first_due_us)
         unknown = [
             place
             for place, raw in raws.items()
@@ -120,14 +132,16 @@ class RedisStore:
         # One time for all that goes on from here: a server that is loading must not cost each of them a timeout.
         due_us = shared.time.mono_us() + shared.left_us()
         return [
-            self._finished(operation, prepared[place].address, raws.get(place), due_us)
+            Error(copy(lost))
+            if lost is not None and prepared[place].homeless
+            else self._finished(operation, prepared[place].address, raws.get(place), due_us)
             for place, operation in enumerate(operations)
         ]
 
     def _answers(
         self,
         operations: Sequence[Operation[Any]],
-        share: Mapping[int, _Prepared],
+        share: Mapping[int, Prepared],
         due_us: int | None,
     ) -> dict[int, Raw]:
         answer = self._shared.reply_of
@@ -135,7 +149,7 @@ class RedisStore:
         return {place: answer(operations[place], raws) for place, raws in found.items()}
 
     def _exchange_all(
-        self, share: Mapping[int, _Prepared], due_us: int | None
+        self, share: Mapping[int, Prepared], due_us: int | None
     ) -> dict[int, Sequence[Raw]]:
         """Send every server its share of a batch, then receive from each: one wait for all of them."""
         places: dict[Address, list[int]] = {}
@@ -166,16 +180,16 @@ class RedisStore:
 
     def _with_texts(
         self, unknown: Mapping[int, tuple[Address | None, Operation[Any]]]
-    ) -> dict[int, _Prepared]:
+    ) -> dict[int, Prepared]:
         """Pack again what servers did not know the scripts of: each server is told each text once."""
         packer = self._shared.packer
         told: set[tuple[Address | None, Script]] = set()
-        packed: dict[int, _Prepared] = {}
+        packed: dict[int, Prepared] = {}
         for place, (address, operation) in unknown.items():
             known = (address, operation.script) in told
             told.add((address, operation.script))
             text = packer.pack(operation) if known else packer.pack_eval(operation)
-            packed[place] = _Prepared(address, text, 1)
+            packed[place] = Prepared(address, text, 1)
             self._shared.ledger.resent()
         return packed
 
@@ -215,15 +229,26 @@ class RedisStore:
         return cast("C", found)
 
     def _primaries(self) -> list[Address]:
-        shared, topology = self._shared, self._shared.topology
+        topology = self._shared.topology
         found = topology.primaries()
         if found is None:
-            due_us = shared.time.mono_us() + shared.left_us()
-            carrier = _BlockingCarrier(self, shared)
-            seen, hurried = topology.generation, shared.hurried()
-            step(topology.learn(carrier, seen, due_us, hurried=hurried))
+            self._learn()
             found = topology.primaries()
         return found or []
+
+    def _learn(self) -> None:
+        shared, topology = self._shared, self._shared.topology
+        due_us = shared.time.mono_us() + shared.left_us()
+        seen, hurried = topology.generation, shared.hurried()
+        step(topology.learn(_BlockingCarrier(self, shared), seen, due_us, hurried=hurried))
+
+    def _lost(self) -> StoreError | None:
+        """Ask once where a batch belongs, for else each of its operations would ask and go by itself."""
+        try:
+            self._learn()
+        except StoreError as error:
+            return error
+        return None
 
     def stats(self) -> StoreStats:
         """Return counts over all connections of this process, both faces."""
@@ -290,13 +315,13 @@ class RedisStore:
             return [NotSent("the deadline has passed")] * count
         return leases.begin(payload, count, left_us, skip=skip)
 
-    def _prepared(self, operation: Operation[Any]) -> _Prepared:
+    def _prepared(self, operation: Operation[Any]) -> Prepared:
         """Return where `operation` runs, and its bytes; no address also where it cannot be sent: its delivery tells."""
         try:
             address = self._shared.topology.address(operation)
-            return _Prepared(address, *self._shared.packed(operation))
+            return Prepared(address, *self._shared.packed(operation))
         except InvalidArgument:
-            return _Prepared(None, b"", 0)
+            return Prepared(None, b"", 0)
 
     def _leases_of(self, address: Address) -> Leases:
         shared = self._shared
@@ -326,14 +351,6 @@ class RedisStore:
             return Value(operation.read(reply))
         except Exception as error:  # noqa: BLE001 - the operation's error is its outcome
             return Error(error)
-
-
-class _Prepared(NamedTuple):
-    """Where an operation goes, its bytes, and how many replies they get."""
-
-    address: Address | None
-    payload: bytes
-    replies: int
 
 
 class _BlockingCarrier:
