@@ -175,7 +175,8 @@ class Cache:
             tags: of all of them.
             policy: of all of them.
 
-        Two round trips at the most, whatever the number.
+        Three round trips at the most, whatever the number: a look, which is left out where looks have found little of
+        late, leases of what is missing, and what was loaded.
         """
         tags = tuple(tags)
         calls = [self._calls.one(key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
@@ -311,8 +312,8 @@ class Cache:
     def _narrow(self, calls: Calls) -> None:
         self._calls = calls
         self._find = calls.find()
-        self._find = calls.find()
         self._l1 = calls.tier()
+        self._aio = AsyncCache._over(self, self._core, calls, self._aio._io)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its other face
         remake_after_fork(self)
 
     def __repr__(self) -> str:

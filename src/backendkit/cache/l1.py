@@ -187,9 +187,8 @@ class L1(cachetools.Cache[str, Entry]):
 
     def _place(self, key: str, entry: Entry, gone: list[Entry]) -> None:
         size = entry.size + ENTRY_BYTES
-        places = len(self._small) + len(self._main)
         # Where there is room for one more in any case, nobody needs to count what would make some.
-        tight = places >= self.max_items or self.currsize + size > self._max_bytes
+        tight = self._places() >= self.max_items or self.currsize + size > self._max_bytes
         if entry.size > self.max_entry_bytes or (tight and not self._make_room(key, size, gone)):
             self.rejections += 1
             self._bury(key, gone)

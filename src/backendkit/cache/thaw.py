@@ -61,22 +61,24 @@ class Thaw:
 
     def __call__(self, key: str, raw: Item) -> tuple[Record, Any] | Wanting | None:
         """Return a record, and its value for one caller; None where there is nothing fresh that can be read."""
+        if not isinstance(raw, bytes):
+            return None
         try:
-            at, fresh, stale, namespace, cost = FIXED.unpack_from(raw)  # type: ignore[arg-type] # what is no bytes is nothing
-        except (TypeError, struct.error):
+            at, fresh, stale, namespace, cost = FIXED.unpack_from(raw)
+        except struct.error:
             return None
         now = self.now
         if namespace != self._namespace or now >= fresh:
             return None
-        if not raw.startswith(self._expected, FIXED.size):  # type: ignore[union-attr] # bytes by now
-            return self._other(key, raw)  # type: ignore[arg-type] # as above
-        body: bytes = raw[self._place :]  # type: ignore[index] # as above
+        if not raw.startswith(self._expected, FIXED.size):
+            return self._other(key, raw)
+        body = raw[self._place :]
         try:
             value = self._decode(body)
         except Exception:  # noqa: BLE001 - a user's codec may raise anything; the long way tells of it
-            return self._thawed(key, raw, self._scope)  # type: ignore[arg-type] # as above
+            value = None
         if type(value) not in _MUTABLE:
-            return self._thawed(key, raw, self._scope)  # type: ignore[arg-type] # as above
+            return self._thawed(key, raw)
         began, seconds = self._began, cost / SECOND_US
         ends = min(began + (fresh - now) / SECOND_US, self._latest)
         # Field by field: through two `__init__` it takes twice as long.
@@ -117,10 +119,13 @@ class Thaw:
         self._expect(tags, scope)
         if raw.startswith(self._expected, FIXED.size):
             return self(key, raw)
-        return self._thawed(key, raw, scope)
+        return self._thawed(key, raw)
 
-    def _thawed(self, key: str, raw: bytes, scope: Scope) -> tuple[Record, Any] | None:
+    def _thawed(self, key: str, raw: bytes) -> tuple[Record, Any] | None:
         """Read what is sealed or compressed, may be shared, or cannot be read."""
+        scope = self._scope
+        if scope is None:
+            return None
         answer = Answer(HIT, self.now, parse(raw), 0)
         record = self._core.thawed(self._call._replace(key=key), answer, self._began, scope)
         value = UNGIVEN if record is None else self._core.given(key, record)
