@@ -91,6 +91,14 @@ def test_nothing_is_sent_before_the_first_operation() -> None:
     store.close()
 
 
+@pytest.mark.parametrize(("url", "within"), [("redis://h", 1.0), ("redis://h?timeout=2", 8.0)])
+def test_slow_timeouts_open_the_guard_as_well(url: str, within: float) -> None:
+    """Two in a row count as two, though the second comes a whole timeout after the first."""
+    store = connect(url)
+    assert isinstance(store, Guarded)
+    assert store._policy == FailurePolicy(within=within)
+
+
 def test_hooks_policy_and_clock_are_handed_on() -> None:
     """To the guard around the store."""
     hooks, policy, clock = Hooks(), FailurePolicy(timeouts=9), ManualClock()

@@ -335,6 +335,7 @@ async def _ask(io: CacheIO, core: Core, left: Sequence[Search], due: float, turn
     if answers and not core.looks.pays_for_many:
         core.looks.note(sum(answer.outcome == HIT for answer in answers), len(answers))
     scopes = await scopes_of(io, core, answers)
+    may_wait = local.now() < due and io.may_wait()
     for search, outcome in zip(asked, outcomes, strict=True):
         if isinstance(outcome, Error):
             turn.jobs.append(search.job(scope, None, search.old))
@@ -342,7 +343,6 @@ async def _ask(io: CacheIO, core: Core, left: Sequence[Search], due: float, turn
         answer = outcome.value
         of_entry = scopes.get(answer.tags) if answer.entry is not None else None
         record = None if of_entry is None else core.thawed(search.call, answer, began, of_entry)
-        may_wait = local.now() < due and io.may_wait()
         _sort(core, search, (scope, answer, record), turn, may_wait=may_wait)
 
 

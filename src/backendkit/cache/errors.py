@@ -1,7 +1,7 @@
 """What values, stored entries and loads can be wrong in.
 
     AppError
-    ├── NotEncodable    500  CACHE_NOT_ENCODABLE   also a TypeError: the value does not come back from the codec as it was
+    ├── NotEncodable    500  CACHE_NOT_ENCODABLE   also a TypeError: the value comes back from no codec and no copy as it was
     ├── Corrupt         500  CACHE_CORRUPT         also a ValueError: stored bytes are none that this codec wrote
     ├── NestedLoad      500  CACHE_NESTED_LOAD     also a RuntimeError: a loader asked for the key that it loads
     └── DeadlineExceeded
@@ -16,7 +16,7 @@ from backendkit.core.errors import AppError, DeadlineExceeded
 
 
 class NotEncodable(AppError, TypeError):
-    """A codec cannot keep this value so that it comes back equal."""
+    """A codec cannot keep this value so that it comes back equal, or, without one, it cannot be copied."""
 
     code = "CACHE_NOT_ENCODABLE"
 

@@ -27,7 +27,7 @@ class LoadFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class StaleServed(Event):
-    """A caller got what was stale; `reason` is `error`, `timeout` or `revalidating`."""
+    """A caller got what was stale, each is told of; `reason` is `error`, `timeout` or `revalidating`."""
 
     key: str
     reason: str

@@ -173,10 +173,12 @@ class Cache:
             loader: gets the keys that are missing, and returns a mapping; what it leaves out is `MISSING` in the answer.
             ttl: see `get_or_load`; so are the others.
             tags: of all of them.
-            policy: of all of them.
+            policy: of all of them, and holds for each: what is stale serves where it may, key by key; a timeout is that of
+                the whole call, and what is stale serves after it if every key that is missing has it.
 
-        Three round trips at the most, whatever the number: a look, which is left out where looks have found little of
-        late, leases of what is missing, and what was loaded.
+        Two round trips around a load, whatever the number; one more for a look before, which is left out where looks have
+        found little of late, one more where entries are dead or cannot be read, and one for each time that loads of
+        other processes are waited for.
         """
         tags = tuple(tags)
         calls = [self._calls.one(key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
@@ -219,7 +221,7 @@ class Cache:
             or the namespace was, or it was never granted; nothing was stored.
 
         Raises:
-            NotEncodable: the codec cannot keep the value.
+            NotEncodable: the codec cannot keep the value; or, on one tier, it can neither be copied nor may be shared.
             StoreError: it is not in the second tier, or nobody knows; the first has it not.
         """
         call = self._calls.one(key, never, ttl=ttl, tags=tags, policy=policy)

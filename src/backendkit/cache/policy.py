@@ -29,7 +29,9 @@ class CachePolicy:
         fail_safe: whether a loader's error is answered by what is stale, instead of raised.
         fail_safe_throttle: how long it then serves before the loader is tried again.
         soft_timeout: after how long a load goes on behind, if there is something stale to serve; None: never.
-        hard_timeout: after how long a load raises `LoadTimeout`, and goes on behind; None: never.
+        hard_timeout: after how long a load goes on behind, and `LoadTimeout` is raised, unless `fail_safe` has something
+            stale to serve; None: never. On the synchronous face loads with a timeout run in threads, 64 of a cache at
+            once; beyond that a caller waits for a free one, no longer than its timeout.
         beta: how eagerly entries are refreshed before they expire (XFetch); 1 is the optimum of its authors, 0 off.
         jitter: by up to which share of itself a time to live is shortened, 0..0.5, against mass expiry.
         max_wait: how long a load of another process is waited for before this one loads for itself.

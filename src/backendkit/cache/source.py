@@ -67,8 +67,7 @@ def spare_of(core: Core, key: str, ticket: Ticket, old: Record | None) -> Record
 
 def hold(core: Core, job: Job) -> None:
     """Have the lease of a job renewed."""
-    if job.lease:
-        core.upkeep.hold(job.lease, core.names.keys(job.call.key))
+    core.upkeep.hold(job.lease or b"", core.names.keys(job.call.key))
 
 
 async def from_source(io: CacheIO, core: Core, job: Job) -> Outcome[Record]:

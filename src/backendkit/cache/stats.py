@@ -12,11 +12,14 @@ from backendkit.core.fork import hold_during_fork
 class CacheStats:
     """A snapshot; counters start when the cache is made, and are this process's.
 
+    Each key that a caller asks for counts as one of four: `l1_hits`, `l2_hits`, `misses`, `stale`; what is refreshed behind
+    callers counts as a load alone.
+
     Attributes:
         l1_hits: answered by the first tier; counted without a lock, so that a few may be missing where threads hit at once.
         l2_hits: answered by the second.
-        misses: answered by neither.
-        loads: loaders that were run.
+        misses: answered by neither: its caller waited for a loader, had its error, or got nothing.
+        loads: loaders that were run; one for many keys is one.
         load_us: microseconds that they took together.
         load_errors: of them, those that raised.
         stale: callers that got what was stale.

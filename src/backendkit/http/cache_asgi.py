@@ -85,6 +85,8 @@ class AsgiCache:
             if verdict == "serve":
                 await exchange.give(stored)
                 return
+            if stored.place is None:  # the store has failed: there is nothing to wait for
+                break
         if offer == "failed" and stored.helps:
             await exchange.give(stored)
         else:

@@ -200,8 +200,6 @@ Outcome: TypeAlias = Literal["kept", "pass", "failed"]
 
 def judge(rule: CacheRule, asked: Asked, stored: Stored) -> Verdict:
     """Say what becomes of a request: answered, refused with 504, answered and fetched anew, or fetched."""
-    if stored.place is None:
-        return "fetch"
     if stored.serves(asked, rule):
         return "serve"
     wish = wishes(asked) if rule.obey_requests else NO_WISH

@@ -67,6 +67,8 @@ class WsgiCache:
             judged, stored = step(rules.look(self.rule, asked, world))
             if judged == "serve":
                 return reply(exchange.start_response, stored.aged().answer(asked))
+            if stored.place is None:  # the store has failed: there is nothing to wait for
+                break
         if verdict == "failed" and stored.helps:
             return reply(exchange.start_response, stored.aged().answer(asked))
         return self._fetch(exchange, asked, stored).give()

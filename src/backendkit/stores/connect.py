@@ -41,7 +41,8 @@ def connect(
         url: see the module's text.
         clock: the clock of features that share the store.
         hooks: who is told when a Redis goes down and comes back.
-        policy: when it counts as down; Redis stores are guarded by it.
+        policy: when it counts as down; Redis stores are guarded by it. None: after two reply timeouts within a second, or
+            within four times `timeout` where that is longer.
         now: for tests only: what scripts see as now, in microseconds.
         **options: `timeout` and `connect_timeout` (seconds, 0.001..60, default 0.25), `db` (0..), `protocol` (2 or 3),
             `username`, `password`, `tls_ca`, `tls_cert`, `tls_key` (PEM files), `tls_verify`, `tls_check_hostname`
@@ -63,6 +64,9 @@ def connect(
         raise MissingExtra(f"a {parts.scheme} store", "redis-py", "redis") from error
     topology = topology_of(parts, given)
     given.finish()
+    if policy is None:
+        # Of callers who wait one after the other the second is told a whole timeout after the first.
+        policy = FailurePolicy(within=max(1.0, 4 * topology.dial.timeout))
     return Guarded(RedisStore(topology, clock=clock, now=now), policy, hooks=hooks)
 
 

@@ -17,6 +17,7 @@ from backendkit.cache.loading import MISSING, NOT_MODIFIED, loading
 from backendkit.core.clock import SECOND_US, ManualClock
 from backendkit.core.errors import InvalidArgument, StoreUnavailable
 from backendkit.core.operation import Change, Operation, Script
+from backendkit.core.outcome import Error
 from backendkit.stores import MemoryStore
 from tests.ground.waiting import eventually
 from tests.unit.cache.world import World
@@ -689,3 +690,43 @@ def test_values_that_no_tier_keeps_reach_their_callers(make: Any) -> None:
     assert cache.get_or_load_many(["a", "b"], lambda keys: {"a": lock, "b": 1}) == [lock, 1]
     assert cache.get_many(["a", "b"]) == {"a": MISSING, "b": 1}
     assert {event.key for event in told} == {"a"}
+
+
+def test_leases_are_given_back_when_a_later_batch_fails(world: World) -> None:
+    """Who is strict gets the failure, and others need not wait."""
+    cache, other = one(world, coherence={"strict": True}), one(world)
+    other.set("a", "old", tags=["t"])
+    other.invalidate_tags("t")
+    cache.get("nothing")
+    store: Any = cache._store
+    run_many = store.run_many
+    failed: list[int] = []
+
+    def fails_once(operations: Any) -> Any:
+        if len(store.batches) == 1 and not failed:
+            failed.append(1)
+            store.batches.append([])
+            return [Error(StoreUnavailable("away"))] * len(operations)
+        return run_many(operations)
+
+    store.run_many = fails_once
+    other.set("c", "old", tags=["t"])
+    other.invalidate_tags("t")
+    with pytest.raises(StoreUnavailable):
+        cache.get_or_load_many(["a", "b", "c"], Source(), tags=["t"])
+    upkeep: Any = cache._core.upkeep
+    assert failed
+    assert not upkeep._leases
+    assert other.get_or_load("b", lambda: 2, policy=CachePolicy(max_wait=3_000)) == 2
+
+
+def test_many_where_redis_cannot_be_asked_at_all(world: World) -> None:
+    """Its versions unknown: one load, kept here for the staleness allowed."""
+    cache = one(world)
+    store: Any = cache._store
+    cache._local.flush()
+    store.cut = True
+    source = Source()
+    assert cache.get_or_load_many(["a", "b"], source) == ["v", "v"]
+    assert cache.get_or_load_many(["a", "b"], source) == ["v", "v"]
+    assert source.asked == [["a", "b"]]

@@ -21,6 +21,7 @@ from backendkit.cache.errors import LoadTimeout, NestedLoad
 from backendkit.cache.events import Loaded, NotStored, StaleServed
 from backendkit.cache.face import Cache
 from backendkit.cache.io import BlockingIO
+from backendkit.cache.loading import loading
 from backendkit.core import context
 from backendkit.core.clock import SECOND_US, ManualClock
 from backendkit.core.errors import InvalidArgument
@@ -230,10 +231,13 @@ def test_a_codec_may_raise_anything_on_a_hit(world: World, colour: str) -> None:
     assert cache.get_or_load_many(["o"], lambda keys: {"o": Rude()})[0].raises == {}
 
 
-def test_what_is_stale_and_cannot_be_made_does_not_serve(world: World, clock: ManualClock) -> None:
+@pytest.mark.parametrize("within", [0, 50])
+def test_what_is_stale_and_cannot_be_made_does_not_serve(
+    world: World, clock: ManualClock, within: float
+) -> None:
     """Neither for callers nor for the loader's own look."""
     codec = RudeCodec()
-    policy = CachePolicy(ttl=10, max_stale=100, stale_while_revalidate=50)
+    policy = CachePolicy(ttl=10, max_stale=100, stale_while_revalidate=within)
     cache = one(world, codec=codec, policy=policy)
     cache.set("k", Rude())
     clock.advance(11 * SECOND_US)
@@ -685,7 +689,7 @@ def test_a_cancellation_inside_a_loader_is_its_own(make: Any, clock: ManualClock
 
     async def cancelled() -> Any:
         loads.append(1)
-        inner = asyncio.ensure_future(asyncio.sleep(10))
+        inner = asyncio.ensure_future(asyncio.Event().wait())
         inner.cancel()
         await inner
 
@@ -864,3 +868,99 @@ def test_waiting_for_bells_is_bounded_as_a_whole(clock: ManualClock) -> None:
 
     assert step(listen(cache._io)) < 10
     assert asyncio.run(listen(cache.aio._io)) < 10
+
+
+def test_no_room_behind_for_what_is_stale_in_redis(world: World, clock: ManualClock) -> None:
+    """Then its caller waits for the load."""
+    policy = CachePolicy(ttl=10, max_stale=100, stale_while_revalidate=50, beta=0)
+    writer, reader = one(world, policy=policy), one(world, policy=policy)
+    writer.set("k", "old")
+    clock.advance(11 * SECOND_US)
+    io: BlockingIO = reader._io
+    io._behind._room = threading.Semaphore(0)
+    assert reader.get_or_load("k", lambda: "new") == "new"
+    assert not reader._local._tickets
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_what_lands_before_the_take_off_serves(
+    make: Any, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody loads what somebody has just brought."""
+    cache: Cache = make().cache
+    local = cache._local
+    monkeypatch.setattr(type(local), "part", lambda self, key: cache.set(key, "landed"))
+    if many:
+        assert cache.get_or_load_many(["k"], lambda keys: fail()) == ["landed"]
+    else:
+        assert cache.get_or_load("k", fail) == "landed"
+    assert cache.stats().loads == 0
+
+
+def test_a_caller_that_its_own_thread_would_have_to_wait_for(clock: ManualClock) -> None:
+    """On a loop's thread, a flight that a task of that loop leads: with a timeout too it loads for itself."""
+    cache = Cache(MemoryStore(clock=clock))
+
+    async def play() -> None:
+        gate = asyncio.Event()
+
+        async def load() -> str:
+            await gate.wait()
+            return "task's"
+
+        leading = asyncio.ensure_future(cache.aio.get_or_load("k", load))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        policy = CachePolicy(hard_timeout=30)
+        assert cache.get_or_load("k", lambda: "own", policy=policy) == "own"
+        gate.set()
+        assert await leading == "task's"
+
+    asyncio.run(play())
+
+
+def test_versions_that_cannot_be_read_are_no_hurt(world: World) -> None:
+    """Where Redis goes between two questions of one load: it loads, and stores nothing there."""
+    cache = one(world)
+    store: Any = cache._store
+    cache.get("nothing")
+    run = store.run
+
+    def goes(operation: Any) -> Any:
+        store.run = run
+        reply = run(operation)
+        store.cut = True
+        return reply
+
+    store.run = goes
+    assert cache.get_or_load("k", lambda: "v", tags=["unknown"]) == "v"
+    assert cache.stats().errors >= 1
+
+
+def test_a_late_tag_that_cannot_be_looked_up_keeps_the_value_out(world: World) -> None:
+    """Nobody knows whether it was invalidated."""
+    cache = one(world)
+    store: Any = cache._store
+
+    def load() -> str:
+        running = loading()
+        assert running is not None
+        running.tag("late")
+        store.cut = True
+        return "v"
+
+    assert cache.get_or_load("k", load) == "v"
+    assert cache.stats().entries == 0
+
+
+def test_a_load_that_is_waited_for_no_longer(world: World) -> None:
+    """In another process: after `max_wait` it is loaded here, and not stored; nor is it called a refusal."""
+    here, there = one(world, policy=CachePolicy(max_wait=0)), one(world)
+
+    def load() -> str:
+        assert here.get_or_load("k", lambda: "mine") == "mine"
+        assert here.stats().entries == 0
+        return "theirs"
+
+    assert there.get_or_load("k", load) == "theirs"
+    assert here.stats().refused == 0

@@ -9,6 +9,8 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -697,6 +699,75 @@ def test_a_store_that_raises_at_the_first_look_is_nobodys_problem(served: Served
     assert [served.ask().status, served.ask("POST").status, served.calls] == [200, 200, 2]
 
 
+class Failing:
+    """A store that does what it should, and then fails: at turns, or at any look behind one."""
+
+    def __init__(self, cache: Any, *, looks: bool, aio: bool = False) -> None:
+        self.cache = cache
+        self.get, self.set, self.invalidate = cache.get, cache.set, cache.invalidate
+        self.down = False
+        self.looks = looks
+        self.get_or_load: Any = self.load_async if aio else self.load
+        self.aio: Any = None if aio else Failing(cache.aio, looks=looks, aio=True)
+
+    def _mind(self, key: str, *, done: bool) -> bool:
+        """Fail where it is time, and tell whether this is a turn."""
+        turn = key.endswith(":turn")
+        if (turn and done and not self.looks) or (self.down and not turn):
+            raise StoreUnavailable("down")
+        if turn:
+            self.down = self.looks
+        return turn
+
+    def load(self, key: str, loader: Any, **options: Any) -> Any:
+        """Load, or fail."""
+        if self._mind(key, done=False) and self.looks:
+            return "kept"
+        found = self.cache.get_or_load(key, loader, **options)
+        self._mind(key, done=True)
+        return found
+
+    async def load_async(self, key: str, loader: Any, **options: Any) -> Any:
+        """Load, or fail."""
+        if self._mind(key, done=False) and self.looks:
+            return "kept"
+        found = await self.cache.get_or_load(key, loader, **options)
+        self._mind(key, done=True)
+        return found
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_store_that_fails_in_the_middle_is_nobodys_problem(
+    served: Served,
+    looks: bool,
+) -> None:
+    """Behind a turn, or before what it should have brought is found: the application has answered, once."""
+    served.use(store=Failing(served.cache, looks=looks))
+    assert (served.ask().body, served.calls) == (b"hello", 1)
+
+
+def test_one_loop_fetches_anew_at_a_time() -> None:
+    """While a stale page is fetched, others get the stale one and ask nobody."""
+    served = Served("asgi")
+    served.site.headers = [("Cache-Control", "max-age=10, stale-while-revalidate=30")]
+    served.ask()
+    served.wait(20)
+
+    async def scenario() -> list[str | None]:
+        client: AsgiClient
+        ages: list[str | None] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            ages.append((await client.get("/a")).header("age"))
+            await served.site.asgi(scope, receive, send)
+
+        client = AsgiClient(AsgiCache(app, served.rule))
+        return [(await client.get("/a")).header("age"), *ages]
+
+    assert asyncio.run(scenario()) == ["20", "20"]
+    assert served.calls == 2
+
+
 # Compression inside
 
 
@@ -746,3 +817,52 @@ CACHED_RAW = (b"cache-control", b"max-age=60")
 
 async def _never() -> Any:
     await asyncio.Event().wait()
+
+
+# Both fronts
+
+WORDS = [
+    "max-age=10", "max-age=10, stale-while-revalidate=20", "max-age=10, stale-if-error=20", "s-maxage=5, max-age=50", "private",
+    "no-store", "no-cache", "public", "max-age=10, must-revalidate", "",
+]  # fmt: skip
+WISHES = ["", "no-cache", "max-age=3", "max-stale", "min-fresh=8", "only-if-cached", "no-store"]
+STEPS = st.one_of(
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 4, 12, 31])),
+    st.tuples(st.just("site"), st.sampled_from([200, 404, 405, 503]), st.sampled_from(WORDS), st.sampled_from(["", "accept", "*"]), st.sampled_from([b"one", [b"a", b"b"], b"x" * 40])),
+    st.tuples(st.just("ask"), st.sampled_from(["GET", "HEAD", "POST"]), st.sampled_from(["/a", "/a?b", "/%61", "/b"]), st.sampled_from(WISHES), st.sampled_from(["", "de"]), st.sampled_from(["", "*", '"one"']), st.booleans()),
+)  # fmt: skip
+
+
+@given(st.lists(STEPS, max_size=25), st.booleans(), st.sampled_from([None, 7]))
+def test_both_fronts_answer_alike(steps: list[Any], obey: bool, ttl: int | None) -> None:
+    """Whatever is asked, in whatever order; and who has a cookie is answered by the application."""
+    fronts = [Served("asgi"), Served("wsgi")]
+    for front in fronts:
+        front.use(obey_requests=obey, ttl=ttl, max_body=30)
+    for kind, *rest in steps:
+        if kind == "wait":
+            for front in fronts:
+                front.wait(rest[0])
+            continue
+        if kind == "site":
+            for front in fronts:
+                front.site.status, says, vary, front.site.body = rest
+                front.site.headers = [("Cache-Control", says)] if says else []
+                front.site.headers += [("Vary", vary)] if vary else []
+            continue
+        method, path, wish, accept, condition, cookie = rest
+        headers = {"cache-control": wish, "accept": accept, "if-none-match": condition}
+        sent = {name: value for name, value in headers.items() if value}
+        before = fronts[0].calls
+        one, other = (
+            front.ask(method, path, **sent, **({"cookie": "a=b"} if cookie else {}))
+            for front in fronts
+        )
+        assert (one.status, one.body, sorted(one.headers)) == (
+            other.status,
+            other.body,
+            sorted(other.headers),
+        )
+        assert fronts[0].site.calls == fronts[1].site.calls
+        assert not cookie or fronts[0].calls == before + 1
+        assert one.status != 304 or not one.body
