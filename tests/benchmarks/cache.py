@@ -18,8 +18,10 @@ import cachetools
 from flask import Flask
 
 from backendkit.cache import L1, Cache, Entry, JsonCodec
+from backendkit.cache.decide import tier
 from backendkit.stores import MemoryStore, connect
-from tests.benchmarks.measure import cost_of
+from backendkit.stores.redis.wire import Packer
+from tests.benchmarks.measure import awake, bare_trip, cost_of
 from tests.benchmarks.report import Row, write
 from tests.ground.single import Single
 
@@ -33,6 +35,10 @@ All rivals of a case take turns in each round. The floor of the first tier is a 
 with the entry taken out of the first one before each call. Peers run with the serializer that they bring, on the same
 server. Where the floors have a target, a peer's target is that one over what the peer was once seen to need;
 where not, it is 1. Lower is better.
+
+The floor of a round trip is a bare socket that sends the same bytes and reads the same replies by hiredis: what is above it is
+the client's. While all this is measured a process per core, which gives way to everybody, keeps the cores from
+falling asleep: else waking them is most of a round trip, and falls on the rivals unequally.
 """
 
 NOTES = """
@@ -51,7 +57,7 @@ PACKAGES = ["redis", "hiredis", "cachetools", "orjson", "cashews", "aiocache", "
 
 def page() -> str:
     """Measure everything and write the page."""
-    with Single() as single, ExitStack() as stack, asyncio.Runner() as runner:
+    with awake(), Single() as single, ExitStack() as stack, asyncio.Runner() as runner:
         flask_app = Flask("bench")
         stack.enter_context(flask_app.app_context())
         bench = Bench(single.url, single.server.port, flask_app, runner)
@@ -210,6 +216,8 @@ def _second_tier(bench: Bench) -> Iterator[Row]:
         region.set(f"dogpile:{key}", VALUE)
         flask.set(key, VALUE)
     drop = l1.drop
+    keys_of = cache._core.names.keys
+    one, hundred = keys_of("k")[0], [keys_of(key)[0] for key in KEYS]
 
     def ours(call: Func, keys: list[str]) -> Work:
         def work(calls: int) -> None:
@@ -220,23 +228,32 @@ def _second_tier(bench: Bench) -> Iterator[Row]:
 
         return work
 
-    gets = {
+    gets: dict[str, tuple[Work, float | None]] = {
+        "bare socket": (bare_trip(bench.port, _command(b"GET", one) + _command(b"TIME"), 2), None),
         "GET": (_repeat(client.get, "k"), 1.0),
         "dogpile.cache": (_repeat(region.get, "dogpile:k"), 1 / 1.4),
         "Flask-Caching": (_repeat(flask.get, "k"), 1 / 1.4),
     }
     hit = ours(lambda: cache.get_or_load("k", _none, ttl=TTL, tags=["t"]), ["k"])
     yield from _rows("`get_or_load`, an L2 hit", hit, gets, 500)
-    gets = {"GET": (gets["GET"][0], 1.0)}
+    yield from _rows(
+        "redis-py `GET`",
+        gets["GET"][0],
+        {"bare socket": (bare_trip(bench.port, _command(b"GET", b"k"), 1), None)},
+        500,
+    )
+    gets = {name: gets[name] for name in ("bare socket", "GET")}
     yield from _rows("`get`, an L2 hit", ours(lambda: cache.get("k"), ["k"]), gets, 500)
     names = [f"dogpile:{key}" for key in KEYS]
-    many = {
+    bare = bare_trip(bench.port, _command(b"MGET", *hundred) + _command(b"TIME"), 2)
+    many: dict[str, tuple[Work, float | None]] = {
+        "bare socket": (bare, None),
         "MGET": (_repeat(client.mget, KEYS), 2.0),
         "dogpile.cache": (_repeat(region.get_multi, names), 2 / 2.6),
         "Flask-Caching": (_repeat(flask.get_many, *KEYS), 2 / 2.6),
     }
     yield from _rows("`get_many`, 100 L2 hits", ours(lambda: cache.get_many(KEYS), KEYS), many, 25)
-    many = {"MGET": (many["MGET"][0], 2.0)}
+    many = {name: many[name] for name in ("bare socket", "MGET")}
     load = ours(lambda: cache.get_or_load_many(KEYS, _nothing, ttl=TTL, tags=["t"]), KEYS)
     yield from _rows("`get_or_load_many`, 100 L2 hits", load, many, 25)
     cache.close()
@@ -298,7 +315,11 @@ def _invalidations(bench: Bench) -> Iterator[Row]:
     client = bench.client()
     region, flask = bench.dogpile(redis_expiration_time=TTL), bench.flask_caching("RedisCache")
     cashews = bench.cashews(bench.url)
-    rivals = {
+    core = cache._core
+    operation = tier.invalidate(core.names.keys("z"), core.names.post(b"k", "z"))
+    cache.invalidate("z")  # the server knows the script from now on
+    rivals: dict[str, tuple[Work, float | None]] = {
+        "bare socket": (bare_trip(bench.port, Packer().pack(operation), 1), None),
         "GET": (_repeat(client.get, "k"), 1.0),
         "dogpile.cache": (_repeat(region.delete, "z"), 1.0),
         "Flask-Caching": (_repeat(flask.delete, "z"), 1.0),
@@ -453,9 +474,7 @@ def _memory() -> Iterator[Row]:
         for number in range(2 * ENTRIES):
             held[f"user:{number}"] = VALUE
 
-    cache = Cache(MemoryStore(), l1=L1(ENTRIES, 1 << 40))
-
-    def fill_ours(_: object) -> None:
+    def fill_ours(cache: Any) -> None:
         for number in range(2 * ENTRIES):
             cache.set(f"user:{number}", "value", ttl=TTL)
 
@@ -464,7 +483,7 @@ def _memory() -> Iterator[Row]:
             l1[f"user:{number}"] = Entry(VALUE, 300, 1e9 + number)
 
     ours = _bytes(lambda: L1(ENTRIES, 1 << 40), fill_l1)
-    whole = _bytes(lambda: cache, fill_ours)
+    whole = _bytes(lambda: Cache(MemoryStore(), l1=L1(ENTRIES, 1 << 40)), fill_ours)
     lru = _bytes(lambda: cachetools.LRUCache[str, Any](ENTRIES), fill)
     ttl = _bytes(lambda: cachetools.TTLCache[str, Any, float](ENTRIES, TTL), fill)
     what = "memory of an L1 entry, ghosts included"
@@ -527,6 +546,13 @@ def _waits(held: Any, make: Callable[[int], Any]) -> list[int]:
 HELD = {"k": "v"}
 
 
+def _command(*words: bytes) -> bytes:
+    """Return a command as Redis reads it."""
+    return b"*%d\r\n" % len(words) + b"".join(
+        b"$%d\r\n%b\r\n" % (len(word), word) for word in words
+    )
+
+
 def _floor(key: str) -> str:
     return HELD[key]
 
@@ -550,7 +576,7 @@ def _nothing(keys: list[str]) -> dict[str, Any]:
 def _rows(
     what: str,
     ours: Work,
-    rivals: Mapping[str, tuple[Work, float]],
+    rivals: Mapping[str, tuple[Work, float | None]],
     calls: int,
     *,
     rounds: int = 9,

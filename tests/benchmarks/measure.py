@@ -7,10 +7,17 @@ comparison the median of the ratios within each round.
 from __future__ import annotations
 
 import gc
+import os
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from statistics import median
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,41 @@ def race(
         )
         for name in rivals
     }
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Keep the cores from falling asleep, for all rivals alike.
+
+    Waking a core costs up to 40 us, which is more than all else in a round trip, and falls on whoever waits longest. One
+    process per core turns in a circle and gives way to everybody: the scheduler takes its core for idle.
+    """
+    spin = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+    turning = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in turning:
+            process.kill()
+            process.wait()
+
+
+def bare_trip(port: int, payload: bytes, replies: int) -> Callable[[int], None]:
+    """Return the floor of a round trip: a socket that sends these bytes and reads so many replies, by hiredis alone."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    reader: Any = import_module("hiredis").Reader()
+    buffer = bytearray(65_536)
+    send, receive, feed, gets = connection.sendall, connection.recv_into, reader.feed, reader.gets
+
+    def work(calls: int) -> None:
+        for _ in range(calls):
+            send(payload)
+            for _ in range(replies):
+                while gets() is False:
+                    feed(buffer, 0, receive(buffer))
+
+    return work
 
 
 def _middle(costs: list[Cost]) -> Cost:

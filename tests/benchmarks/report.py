@@ -23,7 +23,7 @@ class Row:
         rival: the rival's name, or the floor's.
         theirs: its figure, with its unit; "" for a bound without a rival.
         ratio: ours / theirs, or ours / bound; what the plot shows.
-        target: the ratio at most.
+        target: the ratio at most; None: it is a floor, to judge the others by.
     """
 
     what: str
@@ -31,12 +31,12 @@ class Row:
     rival: str
     theirs: str
     ratio: float
-    target: float
+    target: float | None
 
     @property
     def met(self) -> bool:
         """Whether the target was reached."""
-        return self.ratio <= self.target
+        return self.target is None or self.ratio <= self.target
 
 
 def write(
@@ -72,20 +72,22 @@ def write(
 
 
 def _line(row: Row) -> str:
-    verdict = "met" if row.met else "**missed**"
-    return (
-        f"| {row.what} | {row.ours} | {row.rival} | {row.theirs} "
-        f"| {row.ratio:.2f} | <= {row.target:.2f} | {verdict} |"
-    )
+    figures = f"| {row.what} | {row.ours} | {row.rival} | {row.theirs} | {row.ratio:.2f} |"
+    if row.target is None:
+        return f"{figures} | floor |"
+    return f"{figures} <= {row.target:.2f} | {'met' if row.met else '**missed**'} |"
 
 
 def _plot(path: Path, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(8, 0.45 * len(rows) + 1.2), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(rows))
-    colours = ["#3f51b5" if row.met else "#c62828" for row in rows]
+    colours = [
+        "#9e9e9e" if row.target is None else "#3f51b5" if row.met else "#c62828" for row in rows
+    ]
     axes.barh(places, [row.ratio for row in rows], color=colours, height=0.6)
-    axes.plot([row.target for row in rows], places, "|", color="black", markersize=16)
+    marks = [(row.target, place) for place, row in enumerate(rows) if row.target is not None]
+    axes.plot(*zip(*marks, strict=True), "|", color="black", markersize=16)
     axes.set_yticks(places, [row.what for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("ratio to the rival or the bound (mark: target)")

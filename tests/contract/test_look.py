@@ -6,7 +6,7 @@ from typing import Any
 
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import StoreUnavailable
-from backendkit.core.look import ABSENT, LOOK, UNSAID, Sight, look, together
+from backendkit.core.look import ABSENT, LOOK, UNSAID, Sight, gathering, look
 from backendkit.core.operation import Operation, Script
 from backendkit.core.outcome import Error, Value
 from backendkit.stores import connect
@@ -20,7 +20,7 @@ MANY = 600
 
 def seen(driver: Driver, keys: list[bytes]) -> list[Any]:
     """Return what lies under keys, group by group, in one batch."""
-    groups = together(driver.store, keys)
+    groups = gathering(driver.store)(keys)
     found: dict[int, Any] = {}
     outcomes = driver.run_many([look([keys[place] for place in group]) for group in groups])
     for group, outcome in zip(groups, outcomes, strict=True):
@@ -47,11 +47,11 @@ def test_many_are_seen_in_few_operations(driver: Driver) -> None:
     keys = [driver.key(str(number)) for number in range(MANY)]
     driver.run_many([ref.put(key, key) for key in keys])
     assert seen(driver, keys) == keys
-    assert len(together(driver.store, keys)) <= 6
-    assert sorted(place for group in together(driver.store, keys) for place in group) == list(
+    assert len(gathering(driver.store)(keys)) <= 6
+    assert sorted(place for group in gathering(driver.store)(keys) for place in group) == list(
         range(MANY)
     )
-    assert together(driver.store, []) == []
+    assert gathering(driver.store)([]) == []
 
 
 def test_it_travels_with_scripts(driver: Driver) -> None:
@@ -120,7 +120,7 @@ def test_on_a_cluster_whose_slots_are_not_known_it_says_nothing_at_worst(bench: 
     for colour in ("sync", "async"):
         with bench.driver("cluster", colour) as driver:
             keys = [driver.key(str(number)) for number in range(20)]
-            assert len(together(driver.store, keys)) == len(keys)
+            assert len(gathering(driver.store)(keys)) == len(keys)
             assert driver.run(look(keys[:1])).values == [UNSAID]
             assert driver.run(ref.put(keys[0], b"one")) == [0]
             assert driver.run(look(keys[:1])).values == [b"one"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from backendkit.core.errors import InvalidArgument
-from backendkit.core.keys import LONGEST_PART, KeySpace, Part, escape
+from backendkit.core.keys import LONGEST_PART, KeySpace, Part, escape, escape_all
 from backendkit.stores.redis.cluster import SLOTS, slot_of
 from tests.ground import slots
 
@@ -174,3 +174,9 @@ def test_a_wrong_key_space_is_named(options: dict[str, object], said: str) -> No
     given_ = {"feature": "a", "version": 1, "kind": "b", **options}
     with pytest.raises(InvalidArgument, match=said):
         KeySpace(**given_)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@given(st.lists(st.one_of(st.text(), st.text("aZ0_.-", max_size=300)), max_size=5))
+def test_many_parts_are_escaped_like_one(parts: list[str]) -> None:
+    """Whatever stands beside it."""
+    assert escape_all(parts) == [escape(part) for part in parts]

@@ -18,6 +18,7 @@ from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.events import Hooks
 from backendkit.core.flights import Flights
+from backendkit.core.look import gathering
 from backendkit.core.store import Store
 from backendkit.stores.guarded import Guarded
 from backendkit.stores.memory import MemoryStore
@@ -57,6 +58,7 @@ def core_of(store: Store, options: CacheOptions) -> Core:
         upkeep=IDLE,
         alone=alone,
         chance=options.get("chance") or _chance,
+        together=gathering(store),
     )
     if not alone:
         tier.trusted_until = 0.0  # until a heartbeat has come back

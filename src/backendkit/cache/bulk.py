@@ -33,7 +33,8 @@ from backendkit.cache.flow import (
 )  # fmt: skip
 from backendkit.cache.io import CacheIO, shared, was_interrupted
 from backendkit.cache.loading import MISSING, Load
-from backendkit.cache.local import Record, Ticket
+from backendkit.cache.reads import BLIND, Read, look_many_first
+from backendkit.cache.record import Record, Ticket
 from backendkit.cache.scope import Scope
 from backendkit.cache.source import Found, Job, give_back, hold, peeked, run
 from backendkit.core.clock import SECOND_US
@@ -66,15 +67,37 @@ async def get_or_load_many(
     if missing:
         for want in missing:
             refuse_nested(core, want.call.key)
+    read = await look_many_first(io, core, [want.call for want in missing])
+    missing = [
+        want._replace(refused=BLIND) if want.call.key in read.failed else want
+        for want in missing
+        if want.call.key not in read.found
+    ]
+    if missing:
         outcome = await _bounded(io, core, missing, loader)
         if outcome is None:
             count(core, found | {want.call.key: None for want in missing})
             raise LoadTimeout("the loader of many has not returned in time; it goes on behind")
         found |= outcome.unwrap()
     count(core, found)
-    values = [core.given(call.key, found[call.key].unwrap()) for call in calls]
+    values = _values(core, calls, found, read)
     if any(value is UNGIVEN for value in values):
         return await _afresh(io, core, calls, values, loader)
+    return values
+
+
+def _values(core: Core, calls: Sequence[Call], found: Outcomes, read: Read) -> list[Any]:
+    """Return a value for each call. The one that a look has brought is for one place; a key that stands again gets another."""
+    looked = read.found
+    given: dict[str, Any] = {key: value for key, (_, value) in looked.items()}
+    values: list[Any] = []
+    for call in calls:
+        key = call.key
+        if key in given:
+            values.append(given.pop(key))
+        else:
+            record = looked[key][0] if key in looked else found[key].unwrap()
+            values.append(core.given(key, record))
     return values
 
 
@@ -309,6 +332,8 @@ async def _ask(io: CacheIO, core: Core, left: Sequence[Search], due: float, turn
         if isinstance(outcome, Error):
             missed(core, outcome)
     answers = [outcome.value for outcome in outcomes if not isinstance(outcome, Error)]
+    if answers and not core.looks.pays_for_many:
+        core.looks.note(sum(answer.outcome == HIT for answer in answers), len(answers))
     scopes = await scopes_of(io, core, answers)
     may_wait = local.now() < due and io.may_wait()
     for search, outcome in zip(asked, outcomes, strict=True):

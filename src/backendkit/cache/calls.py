@@ -8,6 +8,7 @@ from typing import Any, cast
 from backendkit.cache import writes
 from backendkit.cache.core import Call, Core
 from backendkit.cache.io import CacheIO
+from backendkit.cache.l1 import L1
 from backendkit.cache.loading import check_tags
 from backendkit.cache.policy import CachePolicy, lifetime_us
 from backendkit.core.checks import Duration
@@ -21,14 +22,18 @@ class Calls:
         core: the cache.
         prefix: of all keys.
         tags: of all that is stored; the last is this prefix's own.
+
+    Attributes:
+        pattern: of calls that only read.
     """
 
-    __slots__ = ("_core", "_prefix", "_tags")
+    __slots__ = ("_core", "_prefix", "_tags", "pattern")
 
     def __init__(self, core: Core, prefix: str = "", tags: tuple[str, ...] = ()) -> None:
         self._core = core
         self._prefix = prefix
         self._tags = tags
+        self.pattern = self.one("pattern", never)
 
     def within(self, prefix: str) -> Calls:
         """Return the calls of a view."""
@@ -44,6 +49,11 @@ class Calls:
         if not prefix:
             return get
         return lambda key: get(f"{prefix}{key}")
+
+    def tier(self) -> Any:
+        """Return the first tier as `Cache.get` reads it: its entries, its time, and until when it is trusted."""
+        l1 = self._core.local.l1
+        return Within(l1, self._prefix) if self._prefix else l1
 
     def one(
         self,
@@ -116,6 +126,30 @@ class Calls:
             return brought  # which is told to whoever asked
         values = cast("Mapping[str, Any]", brought)
         return {f"{self._prefix}{key}": value for key, value in values.items()}
+
+
+class Within:
+    """The first tier under a prefix."""
+
+    __slots__ = ("_l1", "_prefix", "now")
+
+    def __init__(self, l1: L1, prefix: str) -> None:
+        self._l1 = l1
+        self._prefix = prefix
+        self.now = l1.now
+
+    @property
+    def trusted_until(self) -> float:
+        """As of the whole."""
+        return self._l1.trusted_until
+
+    @property
+    def entries(self) -> Within:
+        """Itself: it looks under the whole key."""
+        return self
+
+    def __getitem__(self, key: str) -> Any:
+        return self._l1.entries[f"{self._prefix}{key}"]
 
 
 def never() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -18,15 +18,17 @@ from backendkit.cache.decide.entry import TOKEN_BYTES, Entry
 from backendkit.cache.decide.tier import Answer, Keys, Life, Post
 from backendkit.cache.errors import Corrupt, NotEncodable
 from backendkit.cache.loading import Marker
-from backendkit.cache.local import Local, Record, Ticket
+from backendkit.cache.local import Local
+from backendkit.cache.looks import Looks
 from backendkit.cache.policy import CachePolicy, Coherence
+from backendkit.cache.record import Record, Ticket, Times
 from backendkit.cache.scope import Scope
 from backendkit.cache.stats import Counts
 from backendkit.cache.values import frozen, is_immutable, size_of
 from backendkit.cache.wire import Wire
 from backendkit.core.clock import SECOND_US
 from backendkit.core.events import Event, Hooks
-from backendkit.core.keys import KeySpace, escape
+from backendkit.core.keys import KeySpace, escape, escape_all
 
 
 class Upkeep(Protocol):
@@ -100,6 +102,11 @@ class Names:
         """Return the second tier's keys of an entry and its lease."""
         tag = self._head + escape(key)
         return tag + self._tail, tag + self._tail_lease
+
+    def entries(self, keys: Sequence[str]) -> list[bytes]:
+        """Return the second tier's keys of entries."""
+        head, tail = self._head, self._tail
+        return [head + part + tail for part in escape_all(keys)]
 
     def versions(self, tags: Iterable[str]) -> tuple[bytes, ...]:
         """Return the keys of the namespace's version, the tags' epoch, and the tags' versions; one slot."""
@@ -214,6 +221,8 @@ class Core:
     upkeep: Upkeep
     alone: bool
     chance: Callable[[], float]
+    together: Callable[[Sequence[bytes]], list[list[int]]]
+    looks: Looks = field(default_factory=Looks)
     lost: deque[tuple[str, Ticket]] = field(default_factory=deque)
 
     def tell(self, event: Event) -> None:
@@ -281,11 +290,12 @@ class Core:
                 raise _uncopied(brought.value) from error
             self.tell(events.NotStored(call.key, type(error).__name__))
             record = Record(brought.value, UNKEPT, thaw=None)
-        now = self.local.now()
-        record.fresh = now + brought.life.fresh_us / SECOND_US
-        record.stale = now + brought.life.stale_us / SECOND_US
-        record.cost = brought.cost_us / SECOND_US
-        return self._timed(record, call.policy, brought.began, scope)
+        now, life = self.local.now(), brought.life
+        fresh = now + life.fresh_us / SECOND_US
+        stale = now + life.stale_us / SECOND_US
+        until = brought.began + self.local.staleness
+        times = Times(fresh, stale, until, brought.cost_us / SECOND_US, 0)
+        return self._timed(record, call.policy, times, scope)
 
     def thawed(self, call: Call, answer: Answer, began: float, scope: Scope) -> Record | None:
         """Return what the first tier keeps of the second's entry, or None where it cannot be read."""
@@ -299,20 +309,21 @@ class Core:
         except Corrupt as error:
             self.tell(events.NotStored(call.key, type(error).__name__))
             return None
-        record.fresh = began + (entry.fresh - answer.now) / SECOND_US
-        record.stale = began + (entry.stale - answer.now) / SECOND_US
-        record.cost = entry.cost / SECOND_US
-        record.at = entry.at
-        return self._timed(record, call.policy, began, scope)
+        fresh = began + (entry.fresh - answer.now) / SECOND_US
+        stale = began + (entry.stale - answer.now) / SECOND_US
+        until = began + self.local.staleness
+        times = Times(fresh, stale, until, entry.cost / SECOND_US, entry.at)
+        return self._timed(record, call.policy, times, scope)
 
     def throttled(self, call: Call, stale: Record) -> Record:
         """Return a stale record that serves for a while, because its loader has failed."""
         record = Record(stale.value, stale.size, thaw=stale.thaw)
-        record.fresh = min(self.local.now() + call.policy.throttle_us / SECOND_US, stale.stale)
-        record.stale, record.cost, record.scope = stale.stale, 0.0, stale.scope
+        record.scope = stale.scope
+        times = stale.times
+        fresh = min(self.local.now() + call.policy.throttle_us / SECOND_US, times.stale)
         blind = self.coherence.fail_safe_when_blind
-        record.until = max(stale.until, record.fresh) if blind else stale.until
-        record.deadline = THROTTLED
+        until = max(times.until, fresh) if blind else times.until
+        record.live(Times(fresh, times.stale, until, 0.0, 0), THROTTLED)
         return record
 
     def given(self, key: str, record: Record) -> Any:
@@ -328,8 +339,8 @@ class Core:
         """Whether a record may serve although it is not fresh; `within` seconds after it was, if given."""
         if record is None or not self.local.lives(record):
             return False
-        now = self.local.now()
-        if now >= record.stale or (within is not None and now >= record.fresh + within):
+        now, times = self.local.now(), record.times
+        if now >= times.stale or (within is not None and now >= times.fresh + within):
             return False
         return self.coherence.fail_safe_when_blind or self.local.trusts(record, now)
 
@@ -337,10 +348,9 @@ class Core:
         """Whether this read has a fresh record refreshed before it expires."""
         if now < record.deadline or not policy.beta:
             return False
-        cost = int(record.cost * 1e9)
-        return timing.refreshes_early(
-            int(now * 1e9), int(record.fresh * 1e9), cost, policy.beta, self.chance()
-        )
+        times = record.times
+        cost, fresh = int(times.cost * 1e9), int(times.fresh * 1e9)
+        return timing.refreshes_early(int(now * 1e9), fresh, cost, policy.beta, self.chance())
 
     def _kept(self, call: Call, value: Any, packed: Packed | None) -> Record:
         """Return a record of a value: bytes where each caller must get one of its own, for decoding beats copying."""
@@ -363,14 +373,14 @@ class Core:
             packed.payload, len(packed.payload), thaw=partial(self.wire.unpack, about=about)
         )
 
-    def _timed(self, record: Record, policy: CachePolicy, began: float, scope: Scope) -> Record:
-        local = self.local
-        if policy.l1_ttl is not None:
-            record.fresh = min(record.fresh, local.now() + policy.l1_ttl_us / SECOND_US)
-        record.until = began + local.staleness
+    def _timed(self, record: Record, policy: CachePolicy, times: Times, scope: Scope) -> Record:
+        """Return a record with its times, and what follows from them and the policy."""
         record.scope = scope
-        early = record.cost * policy.beta * timing.LONGEST_EARLY
-        record.deadline = record.fresh - early if policy.beta else record.fresh
+        fresh = times.fresh
+        if policy.l1_ttl is not None:
+            fresh = min(fresh, self.local.now() + policy.l1_ttl_us / SECOND_US)
+            times = times._replace(fresh=fresh)
+        record.live(times, fresh - times.cost * policy.beta * timing.LONGEST_EARLY)
         return record
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from typing import Any, ParamSpec, TypeVar
 
-from backendkit.cache import bulk, fence, flow, writes
+from backendkit.cache import bulk, fence, flow, reads, writes
 from backendkit.cache.behind import Behind
 from backendkit.cache.build import core_of
 from backendkit.cache.calls import Calls, never
@@ -48,7 +48,9 @@ class Cache:
     around a load.
     """
 
-    __slots__ = ("__weakref__", "_aio", "_calls", "_core", "_find", "_io", "_local", "_store")
+    __slots__ = (
+        "__weakref__", "_aio", "_calls", "_core", "_find", "_io", "_l1", "_local", "_store",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class Cache:
         self._local = core.local
         self._calls = Calls(core)
         self._find = self._calls.find()
+        self._l1 = self._calls.tier()
         flights = core.local.flights
         self._io = BlockingIO(store, store.clock, flights, Behind())
         io = AwaitingIO(store.aio, store.clock, flights)
@@ -101,11 +104,15 @@ class Cache:
 
     def get(self, key: str, default: D | None = None) -> Any | D | None:
         """Return the value of `key` if a tier has it fresh, else `default`; None may be a value. Never raises."""
+        l1, local = self._l1, self._local
         try:
-            record: Any = self._find(key)
-            if record is not None and record.era is self._local.era:
+            # What `L1.get` does, without one more call, which is a quarter of the time.
+            record: Any = l1.entries[key]
+            now = l1.now()
+            if now < record.deadline and now < l1.trusted_until and record.era is local.era:
+                record.visited = True
                 value: Any = record.value if record.thaw is None else record.thaw(record.value)
-                self._local.hits += 1
+                local.hits += 1
                 return value
         except Exception:  # noqa: BLE001, S110 - an unhashable key, or a value that cannot be made: the flow tells which
             pass
@@ -147,8 +154,8 @@ class Cache:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of keys, in their order; `MISSING` for what no tier has fresh. One batch."""
-        calls = [self._calls.one(key, never) for key in keys]
-        return self._calls.cut(step(writes.get_many(self._io, self._core, calls)))
+        keys_of, pattern = self._calls.keys(tuple(keys)), self._calls.pattern
+        return self._calls.cut(step(reads.get_many(self._io, self._core, keys_of, pattern)))
 
     def get_or_load_many(
         self,
@@ -169,8 +176,9 @@ class Cache:
             policy: of all of them, and holds for each: what is stale serves where it may, key by key; a timeout is that of
                 the whole call, and what is stale serves after it if every key that is missing has it.
 
-        Two round trips around a load, whatever the number; one more where entries are dead or cannot be read, and one for each time
-        that loads of other processes are waited for.
+        Two round trips around a load, whatever the number; one more for a look before, which is left out where looks have
+        found little of late, one more where entries are dead or cannot be read, and one for each time that loads of
+        other processes are waited for.
         """
         tags = tuple(tags)
         calls = [self._calls.one(key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
@@ -306,6 +314,7 @@ class Cache:
     def _narrow(self, calls: Calls) -> None:
         self._calls = calls
         self._find = calls.find()
+        self._l1 = calls.tier()
         self._aio = AsyncCache._over(self, self._core, calls, self._aio._io)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its other face
         remake_after_fork(self)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
-from backendkit.cache import bulk, fence, flow, writes
+from backendkit.cache import bulk, fence, flow, reads, writes
 from backendkit.cache.build import CacheOptions
 from backendkit.cache.calls import Calls, never
 from backendkit.cache.core import Core
@@ -102,8 +102,8 @@ class AsyncCache:
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of keys; see `Cache.get_many`."""
-        calls = [self._calls.one(key, never) for key in keys]
-        return self._calls.cut(await writes.get_many(self._io, self._core, calls))
+        keys_of, pattern = self._calls.keys(tuple(keys)), self._calls.pattern
+        return self._calls.cut(await reads.get_many(self._io, self._core, keys_of, pattern))
 
     async def get_or_load_many(
         self,

@@ -14,7 +14,7 @@ from backendkit.cache.core import DROP, Brought, Call, Core
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.tier import LEASED
 from backendkit.cache.io import CacheIO
-from backendkit.cache.local import Ticket
+from backendkit.cache.record import Ticket
 from backendkit.cache.scope import Scope
 from backendkit.core.errors import InvalidArgument
 from backendkit.core.outcome import Error
@@ -148,7 +148,7 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
         core.names.give_up(post[1])
         raise
     if at:
-        record.at = at
+        record.named(at)
         local.replace(key, ticket, record)
         local.ring(key)
     return bool(at)

@@ -20,8 +20,9 @@ from backendkit.cache.decide.tier import HIT, LEASED, Answer
 from backendkit.cache.errors import LoadTimeout, NestedLoad
 from backendkit.cache.io import CacheIO, shared
 from backendkit.cache.loading import Load, loading
-from backendkit.cache.local import Record, Ticket
 from backendkit.cache.policy import CachePolicy
+from backendkit.cache.reads import BLIND, look_first
+from backendkit.cache.record import Record, Ticket
 from backendkit.cache.scope import Scope
 from backendkit.cache.source import (
     L1_HIT,
@@ -50,7 +51,10 @@ async def get_or_load(io: CacheIO, core: Core, call: Call) -> Any:
             return value
         old = peeked(core, key)
     local.part(key)
-    load = partial(load_shared, io, core, call, old, 0)
+    value, refused = await look_first(io, core, call)
+    if value is not UNGIVEN:
+        return value
+    load = partial(load_shared, io, core, call, old, refused)
     if call.policy.soft_us is None and call.policy.hard_us is None:
         outcome: Outcome[Record] | None = await shared(io, key, load)
     else:
@@ -194,7 +198,7 @@ class Search:
         self.ticket = ticket
         self.old = old
         self.refused = refused
-        self.refusals = 0
+        self.refusals = TRIES if refused == BLIND else 0
         self.token = token
         self.bell: Bell | None = None
 
@@ -240,6 +244,8 @@ async def answered(
     call, local = search.call, core.local
     entry = await scope_of(io, core, answer.tags) if answer.entry is not None else None
     record = None if entry is None else core.thawed(call, answer, began, entry)
+    if not core.looks.pays:
+        core.looks.note(answer.outcome == HIT, 1)
     if answer.outcome == HIT:
         return hit(core, search, answer, record)
     stale = stale_of(core, search, record)

@@ -20,7 +20,7 @@ from typing import Protocol
 from backendkit.cache import events
 from backendkit.cache.channel import Channel, Ear
 from backendkit.cache.core import Core
-from backendkit.core.clock import Clock, seconds_of
+from backendkit.core.clock import Clock, SystemClock, seconds_of
 from backendkit.core.errors import StoreClosed, StoreError
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.store import Broadcasts, Listener
@@ -161,6 +161,13 @@ class Keeper:
             return bool(self._members)
 
 
+_REAL = SystemClock()
+
+_GATHER_US = 500
+"""How long messages gather before they are handled: whoever sends many, this process included, is then not interrupted
+for each, which costs it more than the sending."""
+
+
 class Turns:
     """What one thread does, turn by turn, and when it is due.
 
@@ -270,6 +277,8 @@ class Turns:
         try:
             pending = any(line.pending for line in lines)
             ready = alarm.wait(lines, 0.0 if pending else seconds)
+            if ready and not pending:
+                _REAL.sleep(_GATHER_US)
             for line in lines:
                 if channel is not None and (line.pending or line in ready):
                     self._note(channel.read(line))

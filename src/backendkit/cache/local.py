@@ -9,64 +9,18 @@ was loaded under it is dead with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
 from backendkit.cache.bell import Bell
 from backendkit.cache.l1 import L1, Entry
+from backendkit.cache.record import Record, Ticket, Watch
 from backendkit.cache.scope import Scope, Version
 from backendkit.core.clock import Clock, seconds_of
 from backendkit.core.flights import Flights
-
-
-class Record(Entry):
-    """An entry of the first tier.
-
-    Attributes:
-        thaw: makes a value that the caller may change; None: nobody can change it.
-        fresh: seconds on the monotonic clock until which it is fresh; `deadline` may come earlier.
-        stale: until when it may serve where nothing fresh can be had.
-        until: until when it may serve although nobody tells of changes.
-        cost: seconds that its load took.
-        at: of the second tier's entry, see `decide.entry`; 0: none.
-        scope: the versions that it was loaded under.
-        era: the local era in which these were last seen alive.
-    """
-
-    __slots__ = ("at", "cost", "era", "fresh", "scope", "stale", "thaw", "until")
-
-    def __init__(self, value: Any, size: int, *, thaw: Callable[[Any], Any] | None) -> None:
-        super().__init__(value, size, 0.0)
-        self.thaw = thaw
-        self.fresh = self.stale = self.until = math.inf
-        self.cost = 0.0
-        self.at = 0
-        self.scope: Scope | None = None
-        self.era: object = None
-
-    def give(self) -> Any:
-        """Return the value for a caller who may do with it what it likes."""
-        return self.value if self.thaw is None else self.thaw(self.value)
-
-
-class Ticket:
-    """The right to store under one key; shared by all who have asked and not yet stored.
-
-    Attributes:
-        began: seconds on the monotonic clock when the first of them asked.
-        attached: False once something was heard that concerns the key.
-        count: of those who have not yet stored.
-    """
-
-    __slots__ = ("attached", "began", "count")
-
-    def __init__(self, began: float = math.inf) -> None:
-        self.began = began
-        self.attached = True
-        self.count = 0
 
 
 class Local:
@@ -100,12 +54,16 @@ class Local:
         # Whose entries have been evicted: without it each read from the second tier would ask for them again.
         self._recent: LRUCache[str, Version] = LRUCache(_RECENT_TAGS)
         self._tickets: dict[str, Ticket] = {}
+        self._watches: set[Watch] = set()
+        self._scopes: dict[tuple[str, ...], Scope] = {}
         self._bells: dict[str, Bell] = {}
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what the parent's thread kept up to date nobody does here."""
         self.l1.clear()
         self.era = object()
+        for watch in self._watches:
+            watch.attached = False
         # A loader that has forked goes on here as well: nobody would tell it of anything.
         self._bury([self.namespace, self.epoch, *self._tags.values()])
         for ticket in self._tickets.values():
@@ -122,6 +80,18 @@ class Local:
                 ticket = self._tickets.setdefault(key, Ticket(self.now()))
             ticket.count += 1
             return ticket
+
+    def watch(self) -> Watch:
+        """Begin to hear what concerns any key, before many are asked for at once; end it by `unwatch`."""
+        watch = Watch()
+        with self._lock:
+            self._watches.add(watch)
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Hear no more."""
+        with self._lock:
+            self._watches.discard(watch)
 
     def land(self, key: str, ticket: Ticket) -> None:
         """Give a ticket back."""
@@ -151,6 +121,21 @@ class Local:
             gone, stored = self._place(key, record, removals)
         gone.clear()
         return stored
+
+    def fill_all(self, watch: Watch, found: Mapping[str, tuple[Record, object]]) -> None:
+        """Store all of which nothing was heard, as `fill` does."""
+        items = iter(found.items())
+        while some := list(islice(items, _FILLED)):
+            gone: list[Entry] = []
+            with self._lock:
+                heard, scope, alive, removals = watch.heard, None, False, -1
+                for key, (record, _) in some:
+                    if record.scope is not scope or removals != self._removals:
+                        removals, scope = self._removals, record.scope
+                        alive = watch.attached and scope is not None and scope.alive
+                    if alive and key not in heard:
+                        gone += self._place(key, record, removals)[0]
+            gone.clear()
 
     def replace(self, key: str, ticket: Ticket, record: Record) -> None:
         """Store what this process itself has just set; all that was asked for before is detached."""
@@ -189,11 +174,12 @@ class Local:
         now = self.now()
         with self._lock:
             self._removals += 1
-            self._detach(key)
+            self._hear(key)
             record = self.l1.peek(key)
             if isinstance(record, Record):
-                record.fresh = min(record.fresh, now)
-                record.deadline = min(record.deadline, now)
+                times = record.times
+                fresh = min(times.fresh, now)
+                record.live(times._replace(fresh=fresh), min(record.deadline, now))
         self.flights.detach(key)
         self.ring(key)
 
@@ -208,6 +194,8 @@ class Local:
             tickets, self._tickets = self._tickets, {}
             for ticket in tickets.values():
                 ticket.attached = False
+            for watch in tuple(self._watches):
+                watch.attached = False
         self.l1.clear()
         self.flights.detach_all()
         for key in list(self._bells):
@@ -225,11 +213,11 @@ class Local:
 
     def trusts(self, record: Record, now: float) -> bool:
         """Whether nothing that concerns an entry can have changed for longer than the staleness allowed."""
-        return now < self.l1.trusted_until or now < record.until
+        return now < self.l1.trusted_until or now < record.times.until
 
     def _drop(self, key: str) -> list[Entry]:
         self._removals += 1
-        self._detach(key)
+        self._hear(key)
         gone = self.l1.drop(key)
         return [] if gone is None else [gone]
 
@@ -237,6 +225,12 @@ class Local:
         ticket = self._tickets.pop(key, None)
         if ticket is not None:
             ticket.attached = False
+
+    def _hear(self, key: str) -> None:
+        """Let nothing be stored that was asked for before now."""
+        self._detach(key)
+        for watch in tuple(self._watches):
+            watch.heard.add(key)
 
     def _place(self, key: str, record: Record, removals: int) -> tuple[list[Entry], bool]:
         """Store, and tell whether it is; not where a finalizer that ran within has removed something: it may be this."""
@@ -261,7 +255,7 @@ class Local:
                 if version is None:
                     return None
                 found[tag] = version
-            return Scope(namespace, epoch, found)
+            return self._scope(namespace, epoch, found)
 
     def mark(self) -> object:
         """Return what `learn` needs; to be taken before versions are asked for."""
@@ -284,7 +278,7 @@ class Local:
             self._tags.update(found)
             self._recent.update(found)
             if self._removals == removals:
-                return Scope(self.namespace, self.epoch, found)
+                return self._scope(self.namespace, self.epoch, found)
         self.flush()  # a finalizer that ran within has removed something: it may be one of these
         return None
 
@@ -308,7 +302,7 @@ class Local:
                 if version is None:
                     version = self._tags[tag] = Version(draw(), math.inf, read=read)
                 found[tag] = version
-            return Scope(namespace, epoch, found)
+            return self._scope(namespace, epoch, found)
 
     def clear(self) -> None:
         """Let the namespace's version die, and all that was loaded under it."""
@@ -328,6 +322,21 @@ class Local:
             self._bury([self.epoch, *(self._tags.pop(tag, None) for tag in tags)])
             self.epoch = None
         self.flights.detach_all()
+
+    def _scope(self, namespace: Version, epoch: Version, tags: dict[str, Version]) -> Scope:
+        """Return the scope of these versions, one for all entries that share them."""
+        names = tuple(tags)
+        scope = self._scopes.get(names)
+        if (
+            scope is None
+            or scope.namespace is not namespace
+            or scope.epoch is not epoch
+            or scope.tags != tags
+        ):
+            if len(self._scopes) >= _MOST_SCOPES:
+                self._scopes.clear()
+            scope = self._scopes[names] = Scope(namespace, epoch, tags)
+        return scope
 
     def _valid(self, version: Version | None, now: float) -> Version | None:
         if (
@@ -369,6 +378,12 @@ class Local:
         if bell is not None:
             bell.ring()
 
+
+_FILLED = 64
+"""Entries that are stored under one hold of the lock, which messages wait for."""
+
+_MOST_SCOPES = 1_024
+"""Combinations of tags whose scopes are kept."""
 
 _RECENT_TAGS = 4_096
 """Versions of tags that are kept although no entry of the first tier has them."""

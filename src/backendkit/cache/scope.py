@@ -23,16 +23,26 @@ class Version:
 
 
 class Scope:
-    """The versions that a load runs under; taken before it begins."""
+    """The versions that a load runs under; taken before it begins.
 
-    __slots__ = ("epoch", "namespace", "tags")
+    Attributes:
+        spelt: the tags as entries spell them, once somebody has.
+    """
+
+    __slots__ = ("epoch", "namespace", "spelt", "tags")
 
     def __init__(self, namespace: Version, epoch: Version, tags: dict[str, Version]) -> None:
         self.namespace = namespace
         self.epoch = epoch
         self.tags = tags
+        self.spelt: bytes | None = None
 
     @property
     def alive(self) -> bool:
         """Whether none of them was replaced."""
-        return self.namespace.alive and all(tag.alive for tag in self.tags.values())
+        if not self.namespace.alive:
+            return False
+        for tag in self.tags.values():  # noqa: SIM110 - every fill looks here, and a generator costs thrice the loop
+            if not tag.alive:
+                return False
+        return True

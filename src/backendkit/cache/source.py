@@ -14,7 +14,7 @@ from backendkit.cache.core import UNGIVEN, UNKEPT, WAKE, Brought, Call, Core, Pa
 from backendkit.cache.decide import tier
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, Load
-from backendkit.cache.local import Record, Ticket
+from backendkit.cache.record import Record, Ticket
 from backendkit.cache.scope import Scope
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument
@@ -213,7 +213,7 @@ def _delivered(core: Core, job: Job, parcel: _Parcel, at: int | None) -> Outcome
     refused = parcel.scope is None or (parcel.packed is not None and at == 0)
     kept = job.lease is None or parcel.packed is not None
     if kept and not refused:
-        record.at = at or 0
+        record.named(at or 0)
         refused = not core.local.fill(key, job.ticket, record)
     if refused:
         core.counts.add("refused")

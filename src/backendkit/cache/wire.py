@@ -121,6 +121,11 @@ class Wire:
         except Exception:  # noqa: BLE001 - a user's codec may raise anything
             raise Corrupt("the codec cannot read it") from None
 
+    @property
+    def plain(self) -> bytes | None:
+        """What stands before the codec's own bytes where they are neither compressed nor sealed; None: they always are."""
+        return self._plain if self.keys is None else None
+
     def body(self, data: bytes) -> bytes | None:
         """Return the codec's own bytes of what `pack` has made, or None where it was compressed or sealed."""
         return data[HEAD_BYTES:] if data[:HEAD_BYTES] == self._plain else None

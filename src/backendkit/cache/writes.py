@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from backendkit.cache.asks import carried, missed, scope_of, scopes_of
+from backendkit.cache.asks import carried, scope_of
 from backendkit.cache.core import (
     CLEAR,
     DROP,
     SOFTEN,
     TAGS,
-    UNGIVEN,
     Brought,
     Call,
     Core,
     Packed,
 )
 from backendkit.cache.decide import tier, versions
-from backendkit.cache.decide.tier import HIT, Answer, Keys, Post
+from backendkit.cache.decide.tier import Keys, Post
 from backendkit.cache.io import CacheIO
-from backendkit.cache.loading import MISSING
-from backendkit.cache.local import Record, Ticket
+from backendkit.cache.record import Record
 from backendkit.cache.scope import Scope
 from backendkit.core.errors import NotReplicated, StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
@@ -34,26 +32,6 @@ from backendkit.core.outcome import Error, Outcome, Value
 R = TypeVar("R")
 
 Making = Callable[[Keys, Post], Operation[bool]]
-
-
-async def get_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str, Any]:
-    """Return what both tiers have fresh; one batch for all that the first has not."""
-    found: dict[str, Any] = {}
-    missing: list[Call] = []
-    for call in {call.key: call for call in calls}.values():
-        record = fresh(core, call.key)
-        if record is not None:
-            value = core.given(call.key, record)
-            if value is not UNGIVEN:
-                found[call.key] = value
-                continue
-        missing.append(call)
-    core.counts.add("l1_hits", len(found))
-    if missing and not core.alone:
-        found |= await _read_many(io, core, missing)
-    keys = {call.key for call in calls}
-    core.counts.add("misses", len(keys) - len(found))
-    return {call.key: found.get(call.key, MISSING) for call in calls}
 
 
 def fresh(core: Core, key: str) -> Record | None:
@@ -65,50 +43,6 @@ def fresh(core: Core, key: str) -> Record | None:
     if now < record.fresh and core.local.trusts(record, now) and core.local.lives(record):
         return record
     return None
-
-
-async def _read_many(io: CacheIO, core: Core, calls: Sequence[Call]) -> dict[str, Any]:
-    core.upkeep.start()
-    local = core.local
-    trusted = [call for call in calls if core.upkeep.trusts(call.key)]
-    tickets = [local.board(call.key) for call in trusted]
-    try:
-        scope = await scope_of(io, core, ())
-        if scope is None:
-            return {}
-        began = local.now()
-        outcomes = await carried(
-            io, [tier.read(core.names.keys(call.key), scope.namespace.token) for call in trusted]
-        )
-        found = await _read(io, core, zip(trusted, tickets, outcomes, strict=True), began)
-        core.counts.add("l2_hits", len(found))
-        return found
-    finally:
-        for call, ticket in zip(trusted, tickets, strict=True):
-            local.land(call.key, ticket)
-
-
-async def _read(
-    io: CacheIO, core: Core, asked: Iterable[tuple[Call, Ticket, Outcome[Answer]]], began: float
-) -> dict[str, Any]:
-    """Keep and return the values of what was answered."""
-    hits: list[tuple[Call, Ticket, Answer]] = []
-    for call, ticket, outcome in asked:
-        if isinstance(outcome, Error):
-            missed(core, outcome)
-        elif outcome.value.outcome == HIT:
-            hits.append((call, ticket, outcome.value))
-    scopes = await scopes_of(io, core, [answer for _, _, answer in hits])
-    found: dict[str, Any] = {}
-    for call, ticket, answer in hits:
-        scope = scopes[answer.tags]
-        record = None if scope is None else core.thawed(call, answer, began, scope)
-        if record is not None:
-            core.local.fill(call.key, ticket, record)
-            value = core.given(call.key, record)
-            if value is not UNGIVEN:
-                found[call.key] = value
-    return found
 
 
 async def _carried_here(
@@ -165,7 +99,7 @@ async def set_many(io: CacheIO, core: Core, values: Sequence[tuple[Call, Any]]) 
                 local.drop(call.key)
                 failures.append(outcome)
                 continue
-            record.at = outcome.value
+            record.named(outcome.value)
             local.replace(call.key, ticket, record)
     finally:
         for (call, _), ticket in zip(values, tickets, strict=True):

@@ -6,7 +6,7 @@ what as many scripts take. Its keys need not be related; `Gathering.together` te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from backendkit.core.operation import Change, Operation, Reply, Script, State
@@ -45,10 +45,12 @@ def look(keys: Sequence[bytes]) -> Operation[Sight]:
     return Operation(LOOK, tuple(keys), (), _sight)
 
 
-def together(store: Store, keys: Sequence[bytes]) -> list[list[int]]:
-    """Return the places of `keys` in groups that one `look` may ask for: of a store that does not tell, each alone."""
-    if isinstance(store, Gathering):
-        return store.together(keys)
+def gathering(store: Store) -> Callable[[Sequence[bytes]], list[list[int]]]:
+    """Return a store's `together`; of a store that has none, one that leaves each key alone. To be asked for once."""
+    return store.together if isinstance(store, Gathering) else _each_alone
+
+
+def _each_alone(keys: Sequence[bytes]) -> list[list[int]]:
     return [[place] for place in range(len(keys))]
 
 

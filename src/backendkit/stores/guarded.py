@@ -26,7 +26,7 @@ from backendkit.core.events import Hooks
 from backendkit.core.flights import Flights
 from backendkit.core.flow import IO, AsyncIO, SyncIO, step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.look import together
+from backendkit.core.look import gathering
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome
 from backendkit.core.store import Reopening, Store, StoreStats
@@ -58,6 +58,7 @@ class Guarded:
         "_tasks",
         "_time",
         "_timeouts",
+        "_together",
         "circuits",
         "store",
     )
@@ -66,6 +67,7 @@ class Guarded:
         self, store: Store, policy: FailurePolicy | None = None, *, hooks: Hooks | None = None
     ) -> None:
         self.store = store
+        self._together = gathering(store)
         self._policy = policy or FailurePolicy()
         # Not `or`: hooks without a listener are false.
         self._hooks = Hooks() if hooks is None else hooks
@@ -132,7 +134,7 @@ class Guarded:
 
     def together(self, keys: Sequence[bytes]) -> list[list[int]]:
         """Return the guarded store's groups of keys, see `core.look.Gathering`."""
-        return together(self.store, keys)
+        return self._together(keys)
 
     def stats(self) -> StoreStats:
         """Return the guarded store's counts."""

@@ -42,7 +42,7 @@ def held(l1: L1, queue: Any) -> list[tuple[Any, ...]]:
     """Return a queue as the oracle sees one."""
     found = []
     for key in queue:
-        entry = l1._map[key]
+        entry = l1.entries[key]
         empty = entry.deadline == room._EMPTY
         found.append((key, None if empty else entry.size, entry.visited))
     return found
@@ -232,7 +232,7 @@ def test_no_eviction_looks_at_more_than_64(clock: ManualClock) -> None:
     for name in names:
         l1.get(name)
     fill(l1, "new")
-    spared = sum(not entry.visited for entry in l1._map.values()) - 1
+    spared = sum(not entry.visited for entry in l1.entries.values()) - 1
     assert spared == room.MOST_LOOKS - 1
     assert len(l1) == 5_000
 
@@ -246,7 +246,7 @@ def test_many_evictions_share_one_budget_of_looks(clock: ManualClock) -> None:
         l1.get(name)
     fill(l1, "large", size=100 * room.ENTRY_BYTES)
     assert "large" in l1
-    spared = sum(not entry.visited for entry in l1._map.values()) - 1
+    spared = sum(not entry.visited for entry in l1.entries.values()) - 1
     assert spared < room.MOST_LOOKS_A_PLACE
 
 
@@ -256,7 +256,7 @@ def test_deleted_keys_leave_no_weight(l1: L1) -> None:
         fill(l1, f"k{turn}")
         l1.pop(f"k{turn}")
     assert (len(l1), l1.currsize, l1.evictions) == (0, 0, 0)
-    assert len(l1._map) <= 10
+    assert len(l1.entries) <= 10
     for _ in range(100):
         fill(l1, "same")
         l1.pop("same")
@@ -285,15 +285,15 @@ def test_many_entries_stand_in_several_dicts(max_items: int) -> None:
     l1 = L1(max_items, 1 << 30)
     fill(l1, *(f"k{n}" for n in range(max_items + 10)))
     if max_items <= room.ONE_DICT_ITEMS:
-        assert type(l1._map) is dict
+        assert type(l1.entries) is dict
     else:
-        shards = l1._map
+        shards = l1.entries
         assert isinstance(shards, Shards)
         assert max(map(len, shards._shards)) < SHARD_ITEMS * 1.2
         assert sorted(shards) == sorted(l1)
-    assert len(l1) == len(l1._map) == max_items
+    assert len(l1) == len(l1.entries) == max_items
     l1.clear()
-    assert len(l1) == len(l1._map) == 0
+    assert len(l1) == len(l1.entries) == 0
 
 
 def test_it_keeps_more_than_lru_does() -> None:
@@ -358,8 +358,8 @@ def test_threads_share_it() -> None:
         thread.join()
     assert not wrong
     places = [*l1._small, *l1._main]
-    assert sorted(places) == sorted(l1._map)
-    live = [l1._map[key] for key in places if l1.peek(key)]
+    assert sorted(places) == sorted(l1.entries)
+    live = [l1.entries[key] for key in places if l1.peek(key)]
     assert len(live) == len(l1) <= 64
     assert l1.currsize == sum(map(l1.getsizeof, live)) <= 64 * 400
 

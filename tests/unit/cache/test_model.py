@@ -15,7 +15,8 @@ from backendkit.cache.channel import Ear
 from backendkit.cache.core import Core
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.entry import HEAD
-from backendkit.cache.local import Local, Record, Ticket
+from backendkit.cache.local import Local
+from backendkit.cache.record import Record, Ticket, Watch
 from backendkit.cache.scope import Scope
 from backendkit.core.flights import Flights
 from backendkit.core.operation import DELETE, KEEP, Change
@@ -59,6 +60,21 @@ def fills_without_a_ticket(patch: pytest.MonkeyPatch) -> None:
         return fill(self, key, Ticket(), record)
 
     patch.setattr(Local, "fill", always)
+
+
+def fills_what_was_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """What a look has found is filled only if nothing was heard of it meanwhile."""
+    fill_all = Local.fill_all
+
+    def always(self: Local, watch: Watch, found: Any) -> None:
+        fill_all(self, Watch(), found)
+
+    patch.setattr(Local, "fill_all", always)
+
+
+def looks_without_tags(patch: pytest.MonkeyPatch) -> None:
+    """What a look has found has the tags' versions of now."""
+    patch.setattr("backendkit.cache.core.agrees", lambda entry, scope: True)
 
 
 def fills_what_was_refused(patch: pytest.MonkeyPatch) -> None:
@@ -141,6 +157,8 @@ SAFEGUARDS: list[tuple[Callable[[pytest.MonkeyPatch], None], type[Fleet]]] = [
     (stores_without_a_lease, Fleet),
     (leaves_the_lease, Fleet),
     (fills_without_a_ticket, Fleet),
+    (fills_what_was_looked_at, Fleet),
+    (looks_without_tags, Fleet),
     (fills_what_was_refused, Fleet),
     (joins_detached_loads, Fleet),
     (joins_old_loads, Fleet),

@@ -18,6 +18,12 @@ HEAD = Struct(">QQQ")
 GRACE_US = 60_000_000
 """Microseconds: how much longer than its logical life an entry is kept: collecting garbage must not decide anything."""
 
+FIXED = Struct(">QQQ16sQ")
+"""The head, the version of the namespace, and the load's time: all that stands in every entry at the same place."""
+
+UNTAGGED = b"\0\0"
+"""What follows in an entry that has no tags: their number."""
+
 _TAIL = Struct(">16sQH")
 _NAME = Struct(">H16s")
 
