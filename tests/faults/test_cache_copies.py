@@ -19,7 +19,7 @@ REMOVALS = ("invalidate", "expire", "invalidate_tags", "clear")
 
 def copying(url: str, namespace: str, replicas: int = 1) -> Cache:
     """Return a cache that waits."""
-    coherence = Coherence(max_l1_staleness=30, wait_replicas=replicas, wait_timeout=0.3)
+    coherence = Coherence(max_l1_staleness=30, wait_replicas=replicas, wait_timeout=1)
     store = connect(url, timeout=2, connect_timeout=2)
     return Cache(store, namespace=namespace, codec=JsonCodec(), coherence=coherence)
 

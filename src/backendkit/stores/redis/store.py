@@ -49,8 +49,7 @@ class RedisStore:
         clock: what features that share this store take as theirs. The store's own timeouts run on real time.
         now: for tests only: what scripts see as now, in microseconds, instead of the server's clock.
 
-    An operation is one round trip. It ends within the dial's `timeout`, plus `connect_timeout` where a connection
-    must be made, or at the context's deadline where that is earlier.
+    An operation is one round trip. It ends within the dial's `timeout`, plus `connect_timeout` for a connection, or at the deadline.
     """
 
     __slots__ = ("__weakref__", "_aio", "_companions", "_leases", "_lock", "_shared")
@@ -233,9 +232,8 @@ class RedisStore:
 
     def companion(self, make: Callable[[Broadcasts], C]) -> C:
         """Return the one thing of its kind that lives beside this store; see `core.store.Broadcasts`."""
-        return cast(
-            "C", self._companions.get(make) or self._companions.setdefault(make, make(self))
-        )
+        made = self._companions.get(make) or self._companions.setdefault(make, make(self))
+        return cast("C", made)
 
     def _primaries(self) -> list[Address]:
         topology = self._shared.topology
