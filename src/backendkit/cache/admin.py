@@ -9,10 +9,10 @@ import secrets
 from typing import NamedTuple
 
 from backendkit.cache.codecs import JsonCodec
-from backendkit.cache.core import Names
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.survey import survey
 from backendkit.cache.face import Cache
+from backendkit.cache.names import Names
 from backendkit.cache.policy import Coherence
 from backendkit.core.clock import SECOND_US
 from backendkit.core.store import Store

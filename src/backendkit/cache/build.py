@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TypedDict
 
 from backendkit.cache.codecs import Codec
-from backendkit.cache.core import Core, Names
+from backendkit.cache.core import Core
 from backendkit.cache.l1 import L1
 from backendkit.cache.local import Local
+from backendkit.cache.names import Names
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import Counts
 from backendkit.cache.upkeep import IDLE, upkeep_of

@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 from backendkit.cache import events
-from backendkit.cache.core import CLEAR, DROP, SOFTEN, TAGS, WAKE, Core, Message, read_message
+from backendkit.cache.core import Core
+from backendkit.cache.names import CLEAR, DROP, SOFTEN, TAGS, WAKE, Message, read_message
 from backendkit.core.errors import StoreUnavailable
 from backendkit.core.store import Broadcasts, Listener
 

@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from backendkit.cache.asks import carried, late_scope, missed, scope_of
-from backendkit.cache.core import DROP, Brought, Call, Core
+from backendkit.cache.core import Brought, Call, Core
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.tier import LEASED
 from backendkit.cache.io import CacheIO
+from backendkit.cache.names import DROP
 from backendkit.cache.record import Ticket
 from backendkit.cache.scope import Scope
 from backendkit.core.errors import InvalidArgument

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from backendkit.cache import events
 from backendkit.cache.asks import ask_many, carried, late_scope
-from backendkit.cache.core import UNGIVEN, UNKEPT, WAKE, Brought, Call, Core, Packed
+from backendkit.cache.core import UNGIVEN, UNKEPT, Brought, Call, Core, Packed
 from backendkit.cache.decide import tier
 from backendkit.cache.io import CacheIO
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, Load
+from backendkit.cache.names import WAKE
 from backendkit.cache.record import Record, Ticket
 from backendkit.cache.scope import Scope
 from backendkit.core.clock import SECOND_US

@@ -14,10 +14,11 @@ from typing import Any
 
 from backendkit.cache import events
 from backendkit.cache.channel import Ear
-from backendkit.cache.core import CLEAR, Core
+from backendkit.cache.core import Core
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import Keys
 from backendkit.cache.keeper import Keeper, keeper_of
+from backendkit.cache.names import CLEAR
 from backendkit.core.errors import StoreClosed, StoreError
 from backendkit.core.fork import remake_after_fork
 from backendkit.core.operation import Operation

@@ -10,19 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from backendkit.cache.asks import carried, scope_of
-from backendkit.cache.core import (
-    CLEAR,
-    DROP,
-    SOFTEN,
-    TAGS,
-    Brought,
-    Call,
-    Core,
-    Packed,
-)
+from backendkit.cache.core import Brought, Call, Core, Packed
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.tier import Keys, Post
 from backendkit.cache.io import CacheIO
+from backendkit.cache.names import CLEAR, DROP, SOFTEN, TAGS
 from backendkit.cache.record import Record
 from backendkit.cache.scope import Scope
 from backendkit.core.errors import NotReplicated, StoreError, StoreUnavailable

@@ -17,13 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from backendkit.cache import bulk, flow, reads, writes
 from backendkit.cache.calls import Calls, never
 from backendkit.cache.codecs import JsonCodec
-from backendkit.cache.core import CLEAR, THROTTLED, Call
+from backendkit.cache.core import THROTTLED, Call
 from backendkit.cache.decide import entry as entries
 from backendkit.cache.decide import tier
 from backendkit.cache.errors import LoadTimeout
 from backendkit.cache.events import LoadFailed, StaleServed
 from backendkit.cache.face import Cache
 from backendkit.cache.loading import MISSING, NOT_MODIFIED, loading
+from backendkit.cache.names import CLEAR
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.core.clock import ManualClock
 from backendkit.core.errors import StoreError

@@ -14,11 +14,12 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from backendkit.cache import asks, flow, source
 from backendkit.cache.channel import Ear
-from backendkit.cache.core import Core, Names
+from backendkit.cache.core import Core
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.entry import HEAD
 from backendkit.cache.decide.tier import _LEASE
 from backendkit.cache.local import Local
+from backendkit.cache.names import Names
 from backendkit.cache.record import Record, Ticket, Watch
 from backendkit.cache.scope import Scope
 from backendkit.cache.upkeep import Busy

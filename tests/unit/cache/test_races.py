@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from backendkit.cache import CachePolicy, Coherence, JsonCodec
-from backendkit.cache.core import DROP
 from backendkit.cache.decide import tier
 from backendkit.cache.decide.entry import HEAD
 from backendkit.cache.errors import NestedLoad
@@ -17,6 +16,7 @@ from backendkit.cache.face import Cache
 from backendkit.cache.keeper import Keeper
 from backendkit.cache.loading import loading
 from backendkit.cache.local import Local
+from backendkit.cache.names import DROP
 from backendkit.cache.scope import Version
 from backendkit.cache.upkeep import Busy
 from backendkit.core.clock import SECOND_US, ManualClock

@@ -12,10 +12,10 @@ import pytest
 
 from backendkit.cache import Coherence, JsonCodec, UpkeepFailed
 from backendkit.cache.channel import Channel, Ear
-from backendkit.cache.core import DROP, Names, read_message
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.face import Cache
 from backendkit.cache.keeper import Keeper
+from backendkit.cache.names import DROP, Names, read_message
 from backendkit.cache.upkeep import Busy, anew
 from backendkit.core.clock import SECOND_US, ManualClock
 from backendkit.core.errors import ReplyTimeout, StoreClosed, StoreUnavailable
@@ -93,7 +93,7 @@ def test_messages_of_removals_that_returned_are_not_heard(world: World) -> None:
 
 def test_more_removals_are_given_up_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then all of them up to the latest are handled like another's: dropping too much is safe."""
-    monkeypatch.setattr("backendkit.cache.core._MOST_GIVEN_UP", 3)
+    monkeypatch.setattr("backendkit.cache.names._MOST_GIVEN_UP", 3)
     names = Names("n")
     posts = [names.post(DROP, "k")[1] for _ in range(6)]
     messages: list[Any] = [read_message(raw) for raw in posts]
