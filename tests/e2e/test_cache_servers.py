@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.ground.lifeline import tied
 from tests.ground.single import Single
 from tests.ground.waiting import eventually
 
@@ -92,7 +93,7 @@ def serving(
         for plan, port in zip(plans, ports, strict=True):
             command = [sys.executable, "-m", *(part.format(port=port) for part in plan)]
             log = stack.enter_context((room / f"{port}.log").open("wb"))
-            process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
+            process = subprocess.Popen(tied(*command), env=env, cwd=ROOT, stdout=log, stderr=log)
             stack.callback(_end, process)
         made = Fleet(ports, calls)
         for turn in range(len(ports)):

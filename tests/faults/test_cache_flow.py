@@ -24,9 +24,9 @@ def pair(redis_single: Single, namespace: str) -> Iterator[tuple[Cache, Cache]]:
         Cache(store, namespace=namespace[:-1], codec=JsonCodec(), coherence=Coherence(lease=10))
         for store in stores
     )
-    for cache in (one, two):
-        cache.get("nothing")
-        eventually(lambda cache=cache: cache.stats().trusted, "it listens")
+    one.get("nothing")
+    two.get("nothing")
+    eventually(lambda: one.stats().trusted and two.stats().trusted, "both listen")
     yield one, two
     for cache, store in zip((one, two), stores, strict=True):
         cache.close()

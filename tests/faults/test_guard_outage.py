@@ -328,6 +328,32 @@ def test_the_probers_loop_is_closed_under_it(own_redis: Callable[..., Single]) -
     store.close()
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_probe_that_takes_long_calls_for_no_second_prober(
+    own_redis: Callable[..., Single], colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a server that hangs is not dead, also where the timeout is long."""
+    monkeypatch.setattr("backendkit.stores.guarded._LATE_US", 100_000)
+    server = own_redis().server
+    store = guarded(url_of(server), timeout=1.0, policy=FailurePolicy(timeouts=1))
+
+    def tasks() -> int:
+        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr] # every task here has one
+        return names.count("Guarded._probe")
+
+    async def scene() -> None:
+        assert (await timed_async(store) if colour == "async" else timed(store))[0] is None
+        with server.paused():
+            for _ in range(5):
+                assert (await timed_async(store) if colour == "async" else timed(store))[0]
+                assert (probers(), tasks()) == ((0, 1) if colour == "async" else (1, 0))
+                await asyncio.sleep(0.15)  # a probe is under way for a second
+        await asyncio.to_thread(eventually, lambda: not store.down, "it is up again")
+        await store.aio.close()
+
+    asyncio.run(scene())
+
+
 def test_closing_a_store_that_is_down(own_redis: Callable[..., Single]) -> None:
     """The prober goes with it: no task is left pending, no thread goes on, and nobody begins again."""
     server = own_redis().server

@@ -364,7 +364,7 @@ def test_lost_while_writing(
 def test_back_pressure_on_every_loop(own_redis: Callable[..., Single], run: Run) -> None:
     """The write that does not drain at once, resumed by a task, then given up."""
     server = own_redis().server
-    store = bare(url_of(server), timeout=0.5)
+    store = bare(url_of(server), timeout=2.0, connect_timeout=2.0)
     books = Books()
 
     async def main() -> None:

@@ -311,9 +311,16 @@ class Core:
             return None
         fresh = began + (entry.fresh - answer.now) / SECOND_US
         stale = began + (entry.stale - answer.now) / SECOND_US
-        until = began + self.local.staleness
+        until = self.counts_until(began, scope)
         times = Times(fresh, stale, until, entry.cost / SECOND_US, entry.at)
         return self._timed(record, call.policy, times, scope)
+
+    def counts_until(self, began: float, scope: Scope) -> float:
+        """Return until when an entry counts whose read began at `began`, while nobody tells of changes.
+
+        Versions may have been read long before it: what has replaced them since was not asked for.
+        """
+        return min(began + self.local.staleness, max(self.local.l1.trusted_until, scope.until))
 
     def throttled(self, call: Call, stale: Record) -> Record:
         """Return a stale record that serves for a while, because its loader has failed."""
@@ -378,8 +385,12 @@ class Core:
         record.scope = scope
         fresh = times.fresh
         if policy.l1_ttl is not None:
-            fresh = min(fresh, self.local.now() + policy.l1_ttl_us / SECOND_US)
-            times = times._replace(fresh=fresh)
+            end = self.local.now() + policy.l1_ttl_us / SECOND_US
+            if (
+                end < fresh
+            ):  # then the second tier is asked, which has it for longer: nothing to load early
+                fresh = end
+                times = times._replace(fresh=end, cost=0.0)
         record.live(times, fresh - times.cost * policy.beta * timing.LONGEST_EARLY)
         return record
 

@@ -9,6 +9,7 @@ from backendkit.core import checks
 from backendkit.core.checks import Duration
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import InvalidArgument
+from backendkit.core.operation import Copies
 
 LONGEST_US = 90 * 86_400 * SECOND_US
 """No entry lives longer: 90 days."""
@@ -102,6 +103,9 @@ class Coherence:
             the namespace as well.
         on_unreachable: an invalidation that cannot reach the server is raised (`raise`), or kept and sent as soon as
             possible (`queue`): until then this process does not trust the server's entry.
+        wait_replicas: how many replicas must have an invalidation before it returns; 0: none. Where they have it not in time, it
+            raises `NotReplicated`, whatever `on_unreachable` says: it has been carried out, here as well, and is repeated after a failover.
+        wait_timeout: how long they are waited for, 1 ms to 60 s; at the most four fifths of the store's timeout.
         max_queue: invalidations in that queue; beyond it the whole namespace is not trusted.
         fail_safe_when_blind: whether what is stale may serve while nobody tells of invalidations.
         strict: whether reads and loads raise the cache's own failures.
@@ -113,12 +117,15 @@ class Coherence:
     replication_window: Duration = 10.0
     on_restart: Literal["replay", "clear"] = "replay"
     on_unreachable: Literal["raise", "queue"] = "raise"
+    wait_replicas: int = 0
+    wait_timeout: Duration = 0.1
     max_queue: int = 10_000
     fail_safe_when_blind: bool = True
     strict: bool = False
     staleness_us: int = field(init=False, repr=False, default=0)
     lease_us: int = field(init=False, repr=False, default=0)
     window_us: int = field(init=False, repr=False, default=0)
+    copies: Copies | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -126,6 +133,9 @@ class Coherence:
         put(self, "lease_us", _span("lease", self.lease, 60 * SECOND_US, least=100_000))
         put(self, "window_us", _span("replication_window", self.replication_window))
         checks.whole("max_queue", self.max_queue, least=0)
+        wait_us = _span("wait_timeout", self.wait_timeout, 60 * SECOND_US, least=1_000)
+        if checks.whole("wait_replicas", self.wait_replicas, least=0):
+            put(self, "copies", Copies(self.wait_replicas, wait_us))
         for name, value, allowed in (
             ("on_restart", self.on_restart, ("replay", "clear")),
             ("on_unreachable", self.on_unreachable, ("raise", "queue")),

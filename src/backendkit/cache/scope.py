@@ -46,3 +46,8 @@ class Scope:
             if not tag.alive:
                 return False
         return True
+
+    @property
+    def until(self) -> float:
+        """Until when all of them count while nobody tells of changes."""
+        return min([self.namespace.until, *[tag.until for tag in self.tags.values()]])

@@ -48,7 +48,6 @@ class Thaw:
         self._call = call
         self._decode = core.wire.codec.decode
         self._began = began
-        self._until = began + core.local.staleness
         self._latest = inf if policy.l1_ttl is None else began + policy.l1_ttl_us / SECOND_US
         self._early = policy.beta * LONGEST_EARLY
         self._namespace = scope.namespace.token
@@ -100,6 +99,7 @@ class Thaw:
         else:
             self._expected = tags + self._plain
             self._place = FIXED.size + len(self._expected)
+            self._until = self._core.counts_until(self._began, scope)
 
     def _other(self, key: str, raw: bytes) -> tuple[Record, Any] | Wanting | None:
         """Read an entry of other tags than the last, or one that is no plain one."""

@@ -25,7 +25,7 @@ from backendkit.cache.decide.tier import Keys, Post
 from backendkit.cache.io import CacheIO
 from backendkit.cache.record import Record
 from backendkit.cache.scope import Scope
-from backendkit.core.errors import StoreError, StoreUnavailable
+from backendkit.core.errors import NotReplicated, StoreError, StoreUnavailable
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
 
@@ -142,19 +142,34 @@ async def _remove(
         return
     core.upkeep.start()
     names = core.names
-    operations = [make(names.keys(key), names.post(kind, key)) for key in keys]
+    operations = [_copied(core, make(names.keys(key), names.post(kind, key))) for key in keys]
     outcomes = await _carried_here(io, operations, keys, core, here)
     failures: list[Error] = []
     for key, operation, outcome in zip(keys, operations, outcomes, strict=True):
-        if not isinstance(outcome, Error):
-            core.upkeep.note(operation)
-        elif core.coherence.on_unreachable == "queue" and isinstance(outcome.error, StoreError):
-            core.upkeep.queue([key], operation)
-        else:
+        if isinstance(outcome, Error) and not _queued(core, key, operation, outcome.error):
             failures.append(outcome)
+        elif not isinstance(outcome, Error):
+            core.upkeep.note(operation)
         here(key)
     if failures:
         failures[0].unwrap()
+
+
+def _queued(core: Core, key: str, operation: Operation[Any], error: BaseException) -> bool:
+    """Keep a removal that has failed for later, where that is wished; tell whether."""
+    if isinstance(error, NotReplicated):
+        core.upkeep.note(operation)  # it has run, and a failover now may lose it
+        return False
+    if core.coherence.on_unreachable != "queue" or not isinstance(error, StoreError):
+        return False
+    core.upkeep.queue([key], operation)
+    return True
+
+
+def _copied(core: Core, operation: Operation[bool]) -> Operation[bool]:
+    """Have a removal wait for replicas, where that is wished."""
+    operation.copies = core.coherence.copies
+    return operation
 
 
 async def invalidate_tags(io: CacheIO, core: Core, tags: tuple[str, ...]) -> None:
@@ -181,8 +196,11 @@ async def _bump(
         return
     core.upkeep.start()
     try:
-        await io.run(operation)
+        await io.run(_copied(core, operation))
         core.upkeep.note(operation)
+    except NotReplicated:
+        core.upkeep.note(operation)
+        raise
     except BaseException as error:
         core.names.give_up(_message(operation))
         if not isinstance(error, StoreError) or core.coherence.on_unreachable != "queue":

@@ -18,7 +18,8 @@
             │   ├── StoreClosed     503  STORE_CLOSED
             │   └── StoreFull       503  STORE_FULL            the memory store is at its bound
             └── OutcomeUnknown      503  STORE_OUTCOME_UNKNOWN it may have run, once
-                └── ReplyTimeout    503  STORE_TIMEOUT         no answer came in time
+                ├── ReplyTimeout    503  STORE_TIMEOUT         no answer came in time
+                └── NotReplicated   503  STORE_NOT_REPLICATED  it has run, where too few replicas have it yet
 
 The feature `errors` adds what applications raise (NotFound, Conflict, ...) and renders all of it.
 
@@ -292,3 +293,9 @@ class ReplyTimeout(OutcomeUnknown):
     """The operation was sent and no answer came within the timeout."""
 
     code = "STORE_TIMEOUT"
+
+
+class NotReplicated(OutcomeUnknown):
+    """The operation has run, and fewer replicas than were asked for had it in time: a failover now may lose it."""
+
+    code = "STORE_NOT_REPLICATED"

@@ -123,6 +123,18 @@ class Script:
         return f"Script({self.name!r})"
 
 
+class Copies(NamedTuple):
+    """How many replicas must have what an operation has written before it returns, and how long that is waited for.
+
+    Attributes:
+        replicas: 1 or more.
+        wait_us: microseconds; at the most four fifths of what the store gives a reply.
+    """
+
+    replicas: int
+    wait_us: int
+
+
 class Operation(Generic[R]):
     """One call of a script: what to run, on which keys, and how to read the reply.
 
@@ -131,9 +143,11 @@ class Operation(Generic[R]):
         keys: at least one; several must share a `{hash tag}` to run on a Cluster.
         args: integers below 2**53 in magnitude, or bytes.
         read: turns the raw reply into what the caller wants; runs in the caller's thread or task.
+        copies: what to wait for once it has run; None: nothing. A store without replicas has all of them. Of a batch all
+            operations have the same.
     """
 
-    __slots__ = ("args", "keys", "read", "script")
+    __slots__ = ("args", "copies", "keys", "read", "script")
 
     def __init__(
         self,
@@ -141,11 +155,13 @@ class Operation(Generic[R]):
         keys: tuple[bytes, ...],
         args: Sequence[Item],
         read: Callable[[Reply], R],
+        copies: Copies | None = None,
     ) -> None:
         self.script = script
         self.keys = keys
         self.args = args
         self.read = read
+        self.copies = copies
 
     def __repr__(self) -> str:
         # Arguments may hold what was cached, or a token: they stay out.

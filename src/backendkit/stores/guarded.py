@@ -53,6 +53,7 @@ class Guarded:
         "_hooks",
         "_lock",
         "_policy",
+        "_prober",
         "_prober_due_us",
         "_tasks",
         "_time",
@@ -74,6 +75,7 @@ class Guarded:
         self.circuits: dict[str, Circuit] = {}
         self._timeouts: dict[str, deque[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._prober: threading.Thread | asyncio.Task[None] | None = None
         self._prober_due_us = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -99,6 +101,7 @@ class Guarded:
         """Begin without the parent's prober; what is down stays so until the child's own has looked."""
         self._lock = threading.Lock()
         self._tasks = set()
+        self._prober = None
         self._prober_due_us = 0
 
     def run(self, operation: Operation[R]) -> R:
@@ -227,6 +230,7 @@ class Guarded:
         elif needed is _Prober.ANY:
             io = AsyncIO(self.store.aio, self._time, Flights())
             task = asyncio.get_running_loop().create_task(self._probe(io), context=Context())
+            self._prober = task
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -249,6 +253,8 @@ class Guarded:
             RuntimeError
         ):  # no more threads, or the interpreter is going down: the next caller tries
             self._prober_due_us = _DIED
+        else:
+            self._prober = thread
 
     def _too_many(self, route: str, now: int) -> bool:
         """Count one more reply timeout; return whether they have become too many."""
@@ -261,11 +267,18 @@ class Guarded:
         """Return what must probe from here, None if somebody does. Who is late has died with its loop or process."""
         now = self._time.mono_us()
         with self._lock:
-            if not self.circuits or now < self._prober_due_us:
+            if not self.circuits or now < self._prober_due_us or self._prober_runs():
                 return None
             needed = _Prober.THREAD if self._prober_due_us else _Prober.ANY
             self._prober_due_us = now + _LATE_US
             return needed
+
+    def _prober_runs(self) -> bool:
+        """Whether it certainly lives, however long a probe lets it wait."""
+        prober = self._prober
+        if isinstance(prober, threading.Thread):
+            return prober.is_alive()
+        return prober is not None and not prober.done() and prober.get_loop().is_running()
 
     async def _probe(self, io: IO) -> None:
         """Probe what is down until nothing is."""
@@ -279,13 +292,17 @@ class Guarded:
                         self._note(circuit, outcome, now)
                 await io.wait(self._pause_us())
         except BaseException:
+            self._prober = None
             self._prober_due_us = _DIED
             raise
 
     def _goes_on(self) -> bool:
         with self._lock:
-            self._prober_due_us = self._time.mono_us() + _LATE_US if self.circuits else 0
-            return bool(self.circuits)
+            goes_on = bool(self.circuits)
+            self._prober_due_us = self._time.mono_us() + _LATE_US if goes_on else 0
+            if not goes_on:
+                self._prober = None
+            return goes_on
 
     def _pause_us(self) -> int:
         """Return how long until the next probe, or until the prober looks around."""
@@ -379,4 +396,4 @@ _DIED = 1
 """When a prober that has died is due: long ago. Zero says that there is none."""
 
 _LATE_US = 3 * SECOND_US
-"""A prober that has not come round for so long has died with its loop or its process."""
+"""A prober of a loop that does not run, and that has not come round for so long, has died with it."""

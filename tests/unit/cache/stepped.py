@@ -3,17 +3,61 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from types import MappingProxyType
 from typing import Any
 
 from backendkit.cache.bell import Bell
-from backendkit.core.flights import Flights
+from backendkit.cache.local import Local
+from backendkit.cache.record import Ticket
+from backendkit.core.flights import Flight, Flights
 from backendkit.core.operation import Operation
 from backendkit.core.outcome import Error, Outcome, Value
 from tests.unit.cache.world import WorldStore
 
-LEADING: contextvars.ContextVar[object] = contextvars.ContextVar("leading", default=None)
-"""The flight that the flow at hand leads."""
+LED: contextvars.ContextVar[Mapping[object, Flight]] = contextvars.ContextVar(
+    "led", default=MappingProxyType({})
+)
+"""The flights that the flow at hand leads, by key."""
+
+
+BOARDED: contextvars.ContextVar[Mapping[str, Ticket]] = contextvars.ContextVar(
+    "boarded", default=MappingProxyType({})
+)
+"""The tickets that the flow at hand has, by key."""
+
+
+def watch_tickets(local: Local) -> None:
+    """Have each flow know its tickets."""
+    board = local.board
+
+    def watched(key: str) -> Ticket:
+        ticket = board(key)
+        BOARDED.set({**BOARDED.get(), key: ticket})
+        return ticket
+
+    local.board = watched  # type: ignore[method-assign] # of this one
+
+
+class WatchedFlights(Flights):
+    """Flights of which each flow knows what it leads."""
+
+    __slots__ = ()
+
+    def board(self, key: object) -> tuple[Flight, bool]:
+        """Note who leads."""
+        flight, leads = super().board(key)
+        if leads:
+            LED.set({**LED.get(), key: flight})
+        return flight, leads
 
 
 class Pause:
@@ -73,6 +117,8 @@ class SteppedIO:
         """Begin, and some time later end."""
         try:
             end = function()
+            if isinstance(end, Awaitable):
+                return Value(await end)
             await Pause()
             return Value(end())
         except Exception as error:  # noqa: BLE001 - an outcome
@@ -86,7 +132,6 @@ class SteppedIO:
                 await Pause()
             return flight.outcome
         outcome: Outcome[Any] = Error(RuntimeError("interrupted"))
-        LEADING.set(flight)
         try:
             outcome = await load()
         except Exception as error:  # noqa: BLE001 - an outcome

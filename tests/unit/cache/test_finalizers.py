@@ -15,8 +15,9 @@ from backendkit.cache import L1, Coherence, Entry, JsonCodec
 from backendkit.cache.face import Cache
 from backendkit.core.clock import ManualClock
 from backendkit.core.flights import Flights
+from backendkit.core.operation import Operation
 from backendkit.stores import MemoryStore
-from tests.unit.cache.world import World
+from tests.unit.cache.world import Server, World
 
 ROUNDS = 40
 
@@ -58,14 +59,14 @@ def collecting(alarmed: None) -> Iterator[None]:
     gc.unfreeze()
 
 
-class Elsewhere(MemoryStore):
+class Elsewhere(Server):
     """A server's memory: in a process of its own, which collects by itself."""
 
-    def run(self, operation: Any) -> Any:
+    def reply(self, operation: Operation[Any]) -> Any:
         """Run it."""
         gc.disable()
         try:
-            return super().run(operation)
+            return super().reply(operation)
         finally:
             gc.enable()
 
@@ -78,7 +79,7 @@ def cache(request: pytest.FixtureRequest) -> Cache:
     if request.param == "alone":
         return Cache(MemoryStore(clock=clock), l1=l1)
     world = World(clock)
-    world.server = Elsewhere(clock=clock)
+    world.server = Elsewhere(clock)
     coherence = Coherence(max_l1_staleness=3_600)
     return world.cache(codec=JsonCodec(), coherence=coherence, l1=l1)
 

@@ -62,6 +62,24 @@ def test_the_first_tier_may_keep_things_for_less() -> None:
     assert (after.l2_hits - before.l2_hits, after.loads - before.loads) == (1, 0)
 
 
+def test_what_the_first_tier_keeps_for_less_is_not_loaded_early() -> None:
+    """It is asked for again, of the second one; early refreshes are about the end of the entry itself."""
+    clock = ManualClock()
+    world = World(clock)
+    policy = CachePolicy(ttl=100, l1_ttl=1)
+    cache = world.cache(codec=JsonCodec(), policy=policy, chance=lambda: 1e-7)
+
+    def slow() -> int:
+        clock.advance(SECOND_US // 2)
+        return 1
+
+    assert cache.get_or_load("a", slow) == 1
+    for _ in range(40):
+        clock.advance(SECOND_US // 4)
+        assert cache.get_or_load("a", slow) == 1
+    assert cache.stats().loads == 1
+
+
 def test_none_has_a_life_of_its_own() -> None:
     """And is a value as long as it lives."""
     clock = ManualClock()

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from backendkit.cache.channel import Channel, Ear
 from backendkit.cache.core import Core
-from backendkit.cache.decide import tier
+from backendkit.cache.decide import tier, versions
 from backendkit.cache.face import Cache
-from backendkit.cache.keeper import Keeper
+from backendkit.cache.keeper import Keeper, Turns
 from backendkit.cache.upkeep import Busy
 from backendkit.core.clock import ManualClock
-from backendkit.core.errors import OutcomeUnknown, StoreUnavailable
-from backendkit.core.operation import Operation
+from backendkit.core.errors import OutcomeUnknown, StoreError, StoreUnavailable
+from backendkit.core.operation import DELETE, Operation
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import StoreStats
-from backendkit.stores import MemoryStore
+
+TELLING = (tier.INVALIDATE, tier.EXPIRE, tier.PUT, versions.BUMP)
+"""Scripts that remove something, and say so."""
+
+
+class Server:
+    """What a server holds: states, and until when."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.states: dict[bytes, tuple[Any, int]] = {}
+
+    def run(self, operation: Operation[Any]) -> Any:
+        """Carry out an operation."""
+        return operation.read(self.reply(operation))
+
+    def reply(self, operation: Operation[Any]) -> Any:
+        """Carry out an operation; return the bare reply."""
+        now = self.clock.mono_us()
+        states = [self._state(key, now) for key in operation.keys]
+        writes, reply = operation.script.fold(states, self.clock.wall_us(), operation.args)
+        for key, write in zip(operation.keys, writes, strict=False):
+            if write is DELETE:
+                self.states.pop(key, None)
+            elif isinstance(write, tuple):
+                self.states[key] = (write[0], now + write[1])
+        return reply
+
+    def _state(self, key: bytes, now: int) -> Any:
+        found = self.states.get(key)
+        return found[0] if found is not None and found[1] > now else None
 
 
 class World:
@@ -25,16 +55,16 @@ class World:
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
-        self.server = MemoryStore(clock=clock)
+        self.server = Server(clock)
         self.identity = b"one"
         self.lines: list[WorldLine] = []
         self.caches: list[Cache] = []
-        self.meant: dict[bytes, tuple[int, tuple[str, ...]]] = {}
-        """What messages are about: when their invalidation began, by the test's own count, and its keys."""
-        self.ran: dict[str, int] = defaultdict(int)
-        """When the last invalidation of a key began that has run here."""
-        self.current: tuple[int, tuple[str, ...]] | None = None
-        """What the flow that is stepped now removes."""
+        self.late: list[Operation[Any]] = []
+        """Sent, given up by who sent it, and not yet carried out."""
+        self.sends: Callable[[WorldStore, Operation[Any]], None] = lambda store, operation: None
+        """Is told of each operation before it is sent."""
+        self.ran: Callable[[Operation[Any], Any], None] = lambda operation, reply: None
+        """Is told of each operation that was carried out, and its reply."""
 
     def cache(self, **options: Any) -> Cache:
         """Return a cache whose channel is open, and moves only when a test says so."""
@@ -46,25 +76,33 @@ class World:
         self.caches.append(cache)
         return cache
 
-    def publish(self, operation: Operation[Any], reply: list[Any]) -> None:
-        """Send a script's message to all who listen, if it has published one."""
-        if self.current is not None and operation.script is tier.INVALIDATE:
-            for key in self.current[1]:
-                self.ran[key] = max(self.ran[key], self.current[0])
+    def carry_out(self, operation: Operation[Any]) -> Any:
+        """Run it, tell all who listen, return the bare reply."""
+        reply = self.server.reply(operation)
+        self.ran(operation, reply)
         if operation.script.name.startswith("cache.") and reply[-1] == 1:
-            if self.current is not None:
-                self.meant[bytes(operation.args[-1])] = self.current
             for line in self.lines:
                 line.inbox.append(operation.args[-1])
+        return reply
+
+    def fail_over(self, states: dict[bytes, tuple[Any, int]], *, silent: bool) -> None:
+        """Have another server go on from `states`; who listened is told by a lost connection, or by silence."""
+        self.server.states = dict(states)
+        self.identity += b"'"
+        self.late.clear()
+        for line in self.lines:
+            line.mute, line.lost = silent, not silent
+        self.lines.clear()
 
 
 class WorldStore:
-    """The world's server as one process sees it: it may be cut off, or its answers lost."""
+    """The world's server as one process sees it: it may be cut off, its answers lost, its messages late."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.cut = False
         self.deaf = False
+        self.slow = False
         self.aio: Any = _Awaited(self)
         self.line: WorldLine | None = None
 
@@ -75,11 +113,13 @@ class WorldStore:
 
     def run(self, operation: Operation[Any]) -> Any:
         """Run it, publish, answer."""
+        self.world.sends(self, operation)
         if self.cut:
             raise StoreUnavailable("cut off")
-        raw = Operation(operation.script, operation.keys, operation.args, lambda reply: reply)
-        reply = self.world.server.run(raw)
-        self.world.publish(operation, reply)
+        if self.slow:
+            self.world.late.append(operation)
+            raise OutcomeUnknown("no answer in time")
+        reply = self.world.carry_out(operation)
         if self.deaf:
             raise OutcomeUnknown("the answer was lost")
         return operation.read(reply)
@@ -151,6 +191,8 @@ class WorldLine:
         self.inbox: deque[bytes | int] = deque()
         self.deliver = 0
         self.lost = False
+        self.mute = False
+        """Half-open: nothing comes, and nobody says so."""
         self.channel = b""
         self.confirmed = False
 
@@ -172,7 +214,8 @@ class WorldLine:
         """Take a heartbeat; answered in turn."""
         if self.lost:
             raise StoreUnavailable("the connection is lost")
-        self.inbox.append(number)
+        if not self.mute:
+            self.inbox.append(number)
 
     def read(self) -> tuple[list[tuple[bytes, bytes | None]], int | None]:
         """Return as much as the test lets through."""
@@ -192,6 +235,12 @@ class WorldLine:
                 messages.append((self.channel, item))
         self.deliver = 0
         return messages, beat
+
+    def hang_half_open(self) -> None:
+        """Hear nothing from now on."""
+        self.mute = True
+        self.inbox.clear()
+        self.close()
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -229,10 +278,23 @@ class ByHand(Busy):
 
     def connect(self) -> None:
         """Open the channel, and have a first heartbeat answered."""
-        if not self.channel.up and self.channel.open():
-            self.replay(self.held)
+        if not self.channel.up:
+            self.open()
         self.beat()
         self.receive(1_000)
+
+    def open(self) -> None:
+        """Try to listen again, as the thread does."""
+        try:
+            Turns(self._keeper, self.channel)._open(self.channel, [(self, self.held)])
+        except StoreError as error:
+            self.channel.close(error.reason)
+
+    def mend(self) -> None:
+        """Renew leases and send what waits, as the thread does."""
+        self.renew()
+        if self._waits():
+            self._try_to_flush(self.held)
 
     def beat(self) -> None:
         """Send a heartbeat."""
@@ -245,6 +307,12 @@ class ByHand(Busy):
             line.deliver = count
             failed = self.channel.read(line)
             assert not failed, failed
+
+    def fork(self) -> None:
+        """Be the child's: its thread begins anew, and so does its channel."""
+        self.channel.abandon()
+        self.after_fork_in_child()
+        self.channel = HandChannel(self.held, self.store)
 
 
 class HandChannel(Channel):

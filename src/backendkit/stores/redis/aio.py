@@ -6,15 +6,16 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis.exceptions import RedisError
 
 from backendkit.core.clock import SECOND_US
 from backendkit.core.errors import NotSent, StoreClosed
-from backendkit.core.operation import Operation
+from backendkit.core.operation import Copies, Operation
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.stores.redis.address import Address
+from backendkit.stores.redis.copies import AwaitingCopies, copied_in_turn, run_copied
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.lane import Lane
@@ -56,6 +57,8 @@ class AsyncRedisStore:
 
     async def run(self, operation: Operation[R]) -> R:
         """Carry out `operation`, suspending; see `Store.run`."""
+        if operation.copies is not None:
+            return await self._run_copied(operation, operation.copies)
         shared = self._shared
         begun_us = shared.time.mono_us()
         address = shared.topology.address(operation)
@@ -79,6 +82,8 @@ class AsyncRedisStore:
 
     async def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         """Carry out operations in one batch per server and chunk; see `Store.run_many`."""
+        if operations and operations[0].copies is not None:
+            return await copied_in_turn(operations, self._run_copied)
         outcomes: list[Outcome[Any]] = []
         for chunk in chunks(operations):
             results = await asyncio.gather(*map(self.run, chunk), return_exceptions=True)
@@ -90,6 +95,14 @@ class AsyncRedisStore:
             if unsent := unsent_after(done, len(operations) - len(outcomes)):
                 return outcomes + unsent
         return outcomes
+
+    async def _run_copied(self, operation: Operation[R], copies: Copies) -> R:
+        shared = self._shared
+        if shared.closed:
+            raise StoreClosed("the Redis store was closed")
+        within = _AwaitingCarrier(self, shared)
+        carrier = AwaitingCopies(within, self._store.exchange, shared, copies)
+        return cast("R", await run_copied(carrier, shared, operation, copies))
 
     async def close(self) -> None:
         """Close both faces; connections of the running loop are closed when this returns."""

@@ -21,11 +21,12 @@ from backendkit.core.errors import (
 )
 from backendkit.core.flow import step
 from backendkit.core.fork import remake_after_fork
-from backendkit.core.operation import Operation, Reply, Script
+from backendkit.core.operation import Copies, Operation, Reply, Script
 from backendkit.core.outcome import Error, Outcome, Value
 from backendkit.core.store import Broadcasts, Companion, StoreStats
 from backendkit.stores.redis.address import Address
 from backendkit.stores.redis.aio import AsyncRedisStore
+from backendkit.stores.redis.copies import BlockingCopies, copied_in_turn, run_copied
 from backendkit.stores.redis.deliver import Delivery
 from backendkit.stores.redis.dial import Dial
 from backendkit.stores.redis.leases import Leases, Sent
@@ -48,8 +49,7 @@ class RedisStore:
         clock: what features that share this store take as theirs. The store's own timeouts run on real time.
         now: for tests only: what scripts see as now, in microseconds, instead of the server's clock.
 
-    An operation is one round trip. It ends within the dial's `timeout`, plus `connect_timeout` where a connection
-    must be made, or at the context's deadline where that is earlier.
+    An operation is one round trip. It ends within the dial's `timeout`, plus `connect_timeout` for a connection, or at the deadline.
     """
 
     __slots__ = ("__weakref__", "_aio", "_companions", "_leases", "_lock", "_shared")
@@ -87,6 +87,8 @@ class RedisStore:
 
     def run(self, operation: Operation[R]) -> R:
         """Carry out `operation`, blocking; see `Store.run`."""
+        if operation.copies is not None:
+            return self._run_copied(operation, operation.copies)
         shared = self._shared
         begun_us = shared.time.mono_us()
         address = shared.topology.address(operation)
@@ -101,6 +103,8 @@ class RedisStore:
 
     def run_many(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         """Carry out operations, one write and one wait per server and chunk; see `Store.run_many`."""
+        if operations and operations[0].copies is not None:
+            return step(copied_in_turn(operations, self._run_copied))
         outcomes: list[Outcome[Any]] = []
         for chunk in chunks(operations):
             done = self._run_chunk(chunk)
@@ -108,6 +112,11 @@ class RedisStore:
             if unsent := unsent_after(done, len(operations) - len(outcomes)):
                 return outcomes + unsent
         return outcomes
+
+    def _run_copied(self, operation: Operation[R], copies: Copies) -> R:
+        shared = self._shared
+        carrier = BlockingCopies(_BlockingCarrier(self, shared), self.exchange, shared, copies)
+        return cast("R", step(run_copied(carrier, shared, operation, copies)))
 
     def _run_chunk(self, operations: Sequence[Operation[Any]]) -> list[Outcome[Any]]:
         shared = self._shared
@@ -223,10 +232,8 @@ class RedisStore:
 
     def companion(self, make: Callable[[Broadcasts], C]) -> C:
         """Return the one thing of its kind that lives beside this store; see `core.store.Broadcasts`."""
-        found = self._companions.get(make)
-        if found is None:
-            found = self._companions.setdefault(make, make(self))
-        return cast("C", found)
+        made = self._companions.get(make) or self._companions.setdefault(make, make(self))
+        return cast("C", made)
 
     def _primaries(self) -> list[Address]:
         topology = self._shared.topology
