@@ -38,7 +38,8 @@ where not, it is 1. Lower is better.
 
 The floor of a round trip is a bare socket that sends the same bytes and reads the same replies by hiredis: what is above it is
 the client's. While all this is measured a process per core, which gives way to everybody, keeps the cores from
-falling asleep: else waking them is most of a round trip, and falls on the rivals unequally.
+falling asleep: else waking them takes longer than all else. What the floor still varies by, 7 to 45 us on a virtual machine, is
+whether server and client meet on one core or one has to interrupt the other's; compare only within a row.
 """
 
 NOTES = """
