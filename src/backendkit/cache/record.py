@@ -57,9 +57,11 @@ class Record(Entry):
 
     def live(self, times: Times, deadline: float) -> None:
         """Set its times, and until when it serves on the shortest way."""
-        self.deadline = deadline
         plain = times == (deadline, deadline, math.inf, 0.0, 0)
         self.packed = None if plain else TIMES.pack(*times)
+        self.deadline = (
+            deadline  # last: without `packed` it stands for all, and who reads takes no lock
+        )
 
     def named(self, at: int) -> None:
         """Note which entry of the second tier it is."""
