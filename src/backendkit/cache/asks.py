@@ -65,12 +65,15 @@ async def scope_of(io: CacheIO, core: Core, tags: Sequence[str]) -> Scope | None
         if known is not None:
             return known
         mark, began = local.mark(), local.now()
-        keys = names.versions(tags)
-        tokens = await ask(io, core, versions.look(keys, core.draws(len(keys))))
-        if tokens is None:
-            return None
-        first = (tokens[0], tokens[1])
-        scope = local.learn(mark, began, first, dict(zip(tags, tokens[2:], strict=True)))
+        try:
+            keys = names.versions(tags)
+            tokens = await ask(io, core, versions.look(keys, core.draws(len(keys))))
+            if tokens is None:
+                return None
+            first = (tokens[0], tokens[1])
+            scope = local.learn(mark, began, first, dict(zip(tags, tokens[2:], strict=True)))
+        finally:
+            local.unmark(mark)
         if scope is not None:
             return scope
     return None

@@ -9,7 +9,7 @@ from backendkit.cache import writes
 from backendkit.cache.core import Call, Core
 from backendkit.cache.io import CacheIO
 from backendkit.cache.l1 import L1
-from backendkit.cache.loading import check_tags
+from backendkit.cache.loading import check_tags, tags_of
 from backendkit.cache.policy import CachePolicy, lifetime_us
 from backendkit.core.checks import Duration
 from backendkit.core.errors import InvalidArgument
@@ -68,7 +68,7 @@ class Calls:
         key = self.keys((key,))[0]
         policy = policy or self._core.policy
         ttl_us = policy.ttl_us if ttl is None else lifetime_us("ttl", ttl)
-        given = check_tags(tuple(tags)) if tags else ()
+        given = check_tags(tags_of(tags)) if tags else ()
         return Call(key, loader, ttl_us, self._tags + given, policy)
 
     def pairs(
@@ -79,7 +79,7 @@ class Calls:
         policy: CachePolicy | None,
     ) -> list[tuple[Call, Any]]:
         """Return one call per value, checked."""
-        tags = tuple(tags)
+        tags = tags_of(tags)
         return [
             (self.one(key, never, ttl=ttl, tags=tags, policy=policy), value)
             for key, value in values.items()

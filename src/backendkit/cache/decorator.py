@@ -8,7 +8,7 @@ from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from backendkit.cache.key_template import KeyTemplate
-from backendkit.cache.loading import check_tags
+from backendkit.cache.loading import check_tags, tags_of
 from backendkit.cache.policy import CachePolicy, lifetime_us
 from backendkit.core.checks import Duration
 from backendkit.core.errors import InvalidArgument
@@ -159,7 +159,7 @@ def cached(
     policy: CachePolicy | None,
 ) -> Callable[[Callable[P, R]], Cached[P, R]]:
     """Return the decorator; see `Cache.cached`."""
-    wanted = tuple(tags)
+    wanted = tags_of(tags)
 
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

@@ -16,7 +16,7 @@ from backendkit.cache.face_async import AsyncCache
 from backendkit.cache.fence import Lease
 from backendkit.cache.io import AwaitingIO, BlockingIO
 from backendkit.cache.l1 import L1
-from backendkit.cache.loading import MISSING, check_tags
+from backendkit.cache.loading import MISSING, check_tags, tags_of
 from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.stats import CacheStats
 from backendkit.cache.wire import Wire
@@ -180,7 +180,7 @@ class Cache:
         found little of late, one more where entries are dead or cannot be read, and one for each time that loads of
         other processes are waited for.
         """
-        tags = tuple(tags)
+        tags = tags_of(tags)
         calls = [self._calls.one(key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
         return step(bulk.get_or_load_many(self._io, self._core, calls, self._calls.loader(loader)))
 

@@ -12,7 +12,7 @@ from backendkit.cache.core import Core
 from backendkit.cache.decorator import Cached, cached
 from backendkit.cache.fence import Lease
 from backendkit.cache.io import AwaitingIO
-from backendkit.cache.loading import MISSING, check_tags
+from backendkit.cache.loading import MISSING, check_tags, tags_of
 from backendkit.cache.policy import CachePolicy
 from backendkit.cache.stats import CacheStats
 from backendkit.core.checks import Duration
@@ -115,7 +115,7 @@ class AsyncCache:
         policy: CachePolicy | None = None,
     ) -> list[Any]:
         """Return the values of keys, in order; see `Cache.get_or_load_many`."""
-        tags = tuple(tags)
+        tags = tags_of(tags)
         calls = [self._calls.one(key, never, ttl=ttl, tags=tags, policy=policy) for key in keys]
         return await bulk.get_or_load_many(self._io, self._core, calls, self._calls.loader(loader))
 

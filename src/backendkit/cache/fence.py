@@ -6,6 +6,7 @@ before the reading it is stored only if nothing has removed the key since: the s
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,8 +76,9 @@ class Lease:
 async def take(io: CacheIO, core: Core, key: str) -> Lease:
     """Take a lease, before the source is read; see `Cache.lease`."""
     local = core.local
-    while core.lost:
-        local.land(*core.lost.popleft())
+    with suppress(IndexError):  # of several threads, one has the last
+        while True:
+            local.land(*core.lost.popleft())
     lease = Lease(core, key, local.board(key))
     try:
         if core.alone:
@@ -105,9 +107,12 @@ async def _ask(io: CacheIO, core: Core, lease: Lease) -> None:
             tier.read_or_lease(keys, other, lease_us, nobody),
         ]
     )
-    if isinstance(answers[0], Error):
-        missed(core, answers[0])
-    elif answers[0].value.outcome == LEASED:
+    granted, marked = answers
+    if isinstance(granted, Error):
+        missed(core, granted)
+    elif isinstance(marked, Error):
+        missed(core, marked)  # nobody would be told of what is stored
+    elif granted.value.outcome == LEASED:
         core.upkeep.hold(token, keys)
         lease.token, lease.scope, lease.granted = token, scope, True
 
@@ -132,7 +137,7 @@ async def _put(io: CacheIO, core: Core, call: Call, value: Any, lease: Lease) ->
     scope, ticket = lease.scope, lease.ticket
     if scope is not None and call.tags:
         scope = await late_scope(io, core, scope, call.tags)
-    if scope is None or not lease.held:
+    if scope is None or not lease.held or not scope.alive:
         return False
     local, key = core.local, call.key
     brought = Brought(value, core.life(call, value, None), 0, lease.began)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Self, cast
 
@@ -96,6 +96,14 @@ class Load:
 def loading() -> Load | None:
     """Return the load that the calling code runs in, or None."""
     return _current.get()
+
+
+def tags_of(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return tags as a tuple; one text is none, for its characters would be."""
+    if isinstance(tags, str | bytes):
+        fix = f"tags=[{tags!r}]"
+        raise InvalidArgument("tags", "must be a collection of texts, not one text", tags, fix)
+    return tuple(tags)
 
 
 def check_tags(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from cachetools import LRUCache
 
 from backendkit.cache.bell import Bell
 from backendkit.cache.l1 import L1, Entry
-from backendkit.cache.record import Record, Ticket, Watch
+from backendkit.cache.record import Record, Ticket, Watch, Watches
 from backendkit.cache.scope import Scope, Version
 from backendkit.core.clock import Clock, seconds_of
 from backendkit.core.flights import Flights
@@ -40,9 +40,8 @@ class Local:
         self.now = seconds_of(clock)
         self.staleness = staleness
         self.era: object = object()
-        self.hits = (
-            0  # by the short ways of the faces; without a lock, so that threads may lose some
-        )
+        # By the short ways of the faces; without a lock, so that threads may lose some.
+        self.hits = 0
         self._lock = l1.lock
         self._removals = 0
         self._forget()
@@ -54,7 +53,7 @@ class Local:
         # Whose entries have been evicted: without it each read from the second tier would ask for them again.
         self._recent: LRUCache[str, Version] = LRUCache(_RECENT_TAGS)
         self._tickets: dict[str, Ticket] = {}
-        self._watches: set[Watch] = set()
+        self._watches, self._marks = Watches(), Watches()
         self._scopes: dict[tuple[str, ...], Scope] = {}
         self._bells: dict[str, Bell] = {}
 
@@ -62,8 +61,8 @@ class Local:
         """Begin anew: what the parent's thread kept up to date nobody does here."""
         self.l1.clear()
         self.era = object()
-        for watch in self._watches:
-            watch.attached = False
+        self._watches.detach()
+        self._marks.detach()
         # A loader that has forked goes on here as well: nobody would tell it of anything.
         self._bury([self.namespace, self.epoch, *self._tags.values()])
         for ticket in self._tickets.values():
@@ -83,15 +82,13 @@ class Local:
 
     def watch(self) -> Watch:
         """Begin to hear what concerns any key, before many are asked for at once; end it by `unwatch`."""
-        watch = Watch()
         with self._lock:
-            self._watches.add(watch)
-        return watch
+            return self._watches.begin()
 
     def unwatch(self, watch: Watch) -> None:
         """Hear no more."""
         with self._lock:
-            self._watches.discard(watch)
+            self._watches.end(watch)
 
     def land(self, key: str, ticket: Ticket) -> None:
         """Give a ticket back."""
@@ -194,8 +191,8 @@ class Local:
             tickets, self._tickets = self._tickets, {}
             for ticket in tickets.values():
                 ticket.attached = False
-            for watch in tuple(self._watches):
-                watch.attached = False
+            self._watches.detach()
+            self._marks.detach()
         self.l1.clear()
         self.flights.detach_all()
         for key in list(self._bells):
@@ -229,8 +226,7 @@ class Local:
     def _hear(self, key: str) -> None:
         """Let nothing be stored that was asked for before now."""
         self._detach(key)
-        for watch in tuple(self._watches):
-            watch.heard.add(key)
+        self._watches.tell(key)
 
     def _place(self, key: str, record: Record, removals: int) -> tuple[list[Entry], bool]:
         """Store, and tell whether it is; not where a finalizer that ran within has removed something: it may be this."""
@@ -257,24 +253,40 @@ class Local:
                 found[tag] = version
             return self._scope(namespace, epoch, found)
 
-    def mark(self) -> object:
-        """Return what `learn` needs; to be taken before versions are asked for."""
-        return self.era
+    def mark(self) -> Watch:
+        """Return what `learn` needs; to be taken before versions are asked for, and given back by `unmark`."""
+        with self._lock:
+            return self._marks.begin()
+
+    def unmark(self, mark: Watch) -> None:
+        """Hear no more."""
+        with self._lock:
+            self._marks.end(mark)
 
     def learn(
-        self, mark: object, began: float, tokens: tuple[bytes, bytes], tags: dict[str, bytes]
+        self, mark: Watch, began: float, tokens: tuple[bytes, bytes], tags: dict[str, bytes]
     ) -> Scope | None:
-        """Note versions as they were read; None if one may have been replaced since `mark`."""
+        """Note versions as they were read; None if the namespace's or a tag's may have been replaced since `mark`.
+
+        The epoch may be one that was: what is stored under it then is refused once too often, for whoever names tags late
+        compares it with what is read with those. Were it waited for, nothing would be read while many tags are invalidated.
+        """
         until = began + self.staleness
         with self._lock:
             removals = self._removals
-            if self.era is not mark:
+            if not mark.attached or not mark.heard.isdisjoint(tags):
                 return None
-            self.namespace = self._kept(self.namespace, tokens[0], until)
+            old = self.namespace
+            self.namespace = self._kept(old, tokens[0], until)
             self.epoch = self._kept(self.epoch, tokens[1], until)
-            found = {
-                tag: self._kept(self._tags.get(tag), token, until) for tag, token in tags.items()
-            }
+            found: dict[str, Version] = {}
+            for tag, token in tags.items():
+                known = self._tags.get(tag)
+                found[tag] = self._kept(known, token, until)
+                if found[tag] is not known:
+                    self._marks.tell(tag, but=mark)
+            if self.namespace is not old:
+                self._marks.detach(but=mark)
             self._tags.update(found)
             self._recent.update(found)
             if self._removals == removals:
@@ -309,6 +321,7 @@ class Local:
         with self._lock:
             self._removals += 1
             self.era = object()
+            self._marks.detach()
             self._bury([self.namespace])
             self.namespace = None
         self.l1.clear()
@@ -319,6 +332,9 @@ class Local:
         with self._lock:
             self._removals += 1
             self.era = object()
+            tags = tuple(tags)
+            for tag in tags:
+                self._marks.tell(tag)
             self._bury([self.epoch, *(self._tags.pop(tag, None) for tag in tags)])
             self.epoch = None
         self.flights.detach_all()
@@ -339,13 +355,9 @@ class Local:
         return scope
 
     def _valid(self, version: Version | None, now: float) -> Version | None:
-        if (
-            version is None
-            or not version.read
-            or not (now < self.l1.trusted_until or now < version.until)
-        ):
+        if version is None or not version.read:
             return None
-        return version
+        return version if now < self.l1.trusted_until or now < version.until else None
 
     def _kept(self, old: Version | None, token: bytes, until: float) -> Version:
         """Return the version object for a token: the old one if it is the same, for entries refer to it."""
@@ -360,9 +372,8 @@ class Local:
             if version is not None:
                 was_alive, version.alive = version.alive, False
                 if was_alive:
-                    self.era = (
-                        object()
-                    )  # afterwards: `lives` reads the era first, and takes no lock
+                    # Afterwards: `lives` reads the era first, and takes no lock.
+                    self.era = object()
 
     # Waiting for other processes
 

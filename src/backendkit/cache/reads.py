@@ -130,9 +130,9 @@ async def read_fresh(
     """
     core.upkeep.start()
     local, trusts, read = core.local, core.upkeep.trusts, Read()
-    keys = [key for key in keys if trusts(key)]
-    watch = local.watch()
+    watch = local.watch()  # first: what begins to wait in the queue after that is heard of
     try:
+        keys = [key for key in keys if trusts(key)]
         scope = await scope_of(io, core, call.tags)
         if scope is None:
             read.failed.update(keys)
@@ -152,6 +152,8 @@ async def _look(io: CacheIO, core: Core, keys: Sequence[str], thaw: Thaw, read: 
     names = core.names.entries(keys)
     groups = core.together(names) if len(names) > 1 else _ALONE[: len(names)]
     outcomes = await carried(io, [look([names[place] for place in group]) for group in groups])
+    late: list[tuple[int, Seen]] = []
+    tags: dict[str, None] = {}
     for group, outcome in zip(groups, outcomes, strict=True):
         if isinstance(outcome, Error):
             missed(core, outcome)
@@ -159,16 +161,21 @@ async def _look(io: CacheIO, core: Core, keys: Sequence[str], thaw: Thaw, read: 
             continue
         thaw.now, values = outcome.value
         seen = zip([keys[place] for place in group], values, strict=True)
-        for tags, late in _thawed(thaw, seen, read).items():
-            if await scope_of(io, core, tags) is not None:
-                _thawed(thaw, late, read)  # once: what is replaced meanwhile is no hit
+        wanting = _thawed(thaw, seen, read, tags)
+        if wanting:
+            late.append((thaw.now, wanting))
+    # Held until all is thawed, for else nobody may hold the versions.
+    scope = await scope_of(io, core, tuple(tags)) if late else None
+    if scope is not None:
+        for thaw.now, wanting in late:
+            _thawed(thaw, wanting, read, tags)  # once: what is replaced meanwhile is no hit
 
 
 def _thawed(
-    thaw: Thaw, seen: Iterable[tuple[str, Item]], read: Read
-) -> dict[tuple[str, ...], Seen]:
-    """Thaw what was seen; return what wants versions of tags."""
-    wanting: dict[tuple[str, ...], Seen] = {}
+    thaw: Thaw, seen: Iterable[tuple[str, Item]], read: Read, tags: dict[str, None]
+) -> Seen:
+    """Thaw what was seen; return what wants versions of tags, which are noted in `tags`."""
+    wanting: Seen = []
     found = read.found
     for key, raw in seen:
         thawed = thaw(key, raw)
@@ -176,7 +183,8 @@ def _thawed(
             if raw == UNSAID:
                 read.unsaid.append(key)
         elif isinstance(thawed, Wanting):
-            wanting.setdefault(thawed.tags, []).append((key, raw))
+            tags.update(dict.fromkeys(thawed.tags))
+            wanting.append((key, raw))
         else:
             found[key] = thawed
     return wanting

@@ -57,9 +57,11 @@ class Record(Entry):
 
     def live(self, times: Times, deadline: float) -> None:
         """Set its times, and until when it serves on the shortest way."""
-        self.deadline = deadline
         plain = times == (deadline, deadline, math.inf, 0.0, 0)
         self.packed = None if plain else TIMES.pack(*times)
+        self.deadline = (
+            deadline  # last: without `packed` it stands for all, and who reads takes no lock
+        )
 
     def named(self, at: int) -> None:
         """Note which entry of the second tier it is."""
@@ -99,13 +101,13 @@ class Ticket:
 
 
 class Watch:
-    """The right to store what one read of many keys brings, but for those of which something was heard meanwhile.
+    """The right to store what one read of many keys, or of versions, brings, but for those of which something was heard meanwhile.
 
     Changed and looked at under the lock.
 
     Attributes:
-        attached: False once something was heard that concerns all keys.
-        heard: keys of which something was heard.
+        attached: False once something was heard that concerns all of them.
+        heard: keys, or tags, of which something was heard.
     """
 
     __slots__ = ("attached", "heard")
@@ -113,6 +115,41 @@ class Watch:
     def __init__(self) -> None:
         self.attached = True
         self.heard: set[str] = set()
+
+
+class Watches:
+    """Those who watch now. Used under the lock."""
+
+    __slots__ = ("_all",)
+
+    def __init__(self) -> None:
+        self._all: set[Watch] = set()
+
+    def __len__(self) -> int:
+        """Return how many."""
+        return len(self._all)
+
+    def begin(self) -> Watch:
+        """Return a watch that hears until its `end`."""
+        watch = Watch()
+        self._all.add(watch)
+        return watch
+
+    def end(self, watch: Watch) -> None:
+        """Let a watch hear no more."""
+        self._all.discard(watch)
+
+    def tell(self, name: str, but: Watch | None = None) -> None:
+        """Have all `but` one hear of a key or a tag."""
+        for watch in tuple(self._all):
+            if watch is not but:
+                watch.heard.add(name)
+
+    def detach(self, but: Watch | None = None) -> None:
+        """Let nobody `but` one store anything any more."""
+        for watch in tuple(self._all):
+            if watch is not but:
+                watch.attached = False
 
 
 TIMES = Struct("=ddddQ")

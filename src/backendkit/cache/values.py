@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import deepcopy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
+from itertools import chain, islice
 from typing import Any, cast
 from uuid import UUID
 
@@ -32,9 +33,10 @@ def size_of(value: object, depth: int = 4) -> int:
         return size
     if isinstance(value, Mapping):
         held = cast("Mapping[object, object]", value)
-        return size + _items_size([*held.keys(), *held.values()], depth)
+        return size + _items_size(chain.from_iterable(held.items()), 2 * len(held), depth)
     if isinstance(value, list | tuple | set | frozenset):
-        return size + _items_size(list(cast("list[object]", value)), depth)
+        items = cast("Collection[object]", value)
+        return size + _items_size(items, len(items), depth)
     own = getattr(value, "__dict__", None)
     return size if own is None else size + size_of(own, depth - 1)
 
@@ -54,10 +56,10 @@ def uncopied(value: object) -> NotEncodable:
     )
 
 
-def _items_size(items: list[object], depth: int) -> int:
-    looked = items[:_LOOKED]
+def _items_size(items: Iterable[object], number: int, depth: int) -> int:
+    looked = list(islice(items, _LOOKED))
     size = sum(size_of(item, depth - 1) for item in looked)
-    return size * len(items) // len(looked) if looked else 0
+    return size * number // len(looked) if looked else 0
 
 
 _LOOKED = 32

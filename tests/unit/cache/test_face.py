@@ -580,3 +580,25 @@ def test_hits_are_counted_on_every_way() -> None:
     asyncio.run(scenario())
     stats = cache.stats()
     assert (stats.l1_hits, stats.loads) == (6, 4)
+
+
+@pytest.mark.parametrize("call", ["get_or_load", "get_or_load_many", "set", "set_many", "cached"])
+def test_one_text_is_no_collection_of_tags(call: str) -> None:
+    """Its characters would be the tags, and nothing would ever drop by the name that was meant."""
+    cache: Any = Cache(MemoryStore())
+    arguments = {
+        "get_or_load": ("k", lambda: 1),
+        "get_or_load_many": (["k"], lambda keys: dict.fromkeys(keys, 1)),
+        "set": ("k", 1),
+        "set_many": ({"k": 1},),
+        "cached": ("k",),
+    }
+    with pytest.raises(InvalidArgument, match="tags"):
+        getattr(cache, call)(*arguments[call], tags="users")
+
+
+def test_a_large_mapping_counts_with_its_values() -> None:
+    """Not with its keys alone, however many of them come first."""
+    cache = Cache(MemoryStore())
+    cache.set("k", {f"name{number}": "x" * 10_000 for number in range(100)})
+    assert 1_000_000 < cache.stats().bytes < 1_200_000

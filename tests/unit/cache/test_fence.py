@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from backendkit.cache.face import Cache
 from backendkit.core.clock import SECOND_US, ManualClock
 from backendkit.core.errors import InvalidArgument, OutcomeUnknown, StoreUnavailable
 from backendkit.core.operation import Operation
+from backendkit.core.outcome import Error
 from backendkit.stores import MemoryStore
 from tests.unit.cache.machine import EVICT
 from tests.unit.cache.world import World
@@ -227,3 +229,51 @@ def test_the_asynchronous_face(clock: ManualClock) -> None:
         assert await cache.get("k") == 2
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("by", ["this process", "another"])
+def test_what_was_cleared_meanwhile_is_not_stored_without_tags_either(
+    world: World, by: str
+) -> None:
+    """Nothing but the namespace's version tells."""
+    here, there = one(world), one(world)
+    lease = here.lease("k")
+    (here if by == "this process" else there).clear()
+    hear(here)
+    assert here.set("k", "old", lease=lease) is False
+    assert here.get("k") is None
+    assert here.stats().refused == 1
+
+
+def test_a_lease_that_nobody_would_be_told_of_is_none(world: World) -> None:
+    """Others would keep what they have in their first tier."""
+    here, there = one(world), one(world)
+    there.set("k", "older")
+    store: Any = here._store
+    run_many = store.run_many
+
+    def halved(operations: Any) -> Any:
+        first, *_ = run_many(operations[:1])
+        return [first, Error(StoreUnavailable("cut off"))]
+
+    store.run_many = halved
+    here.get("k")
+    lease = here.lease("k")
+    assert not lease.granted
+    assert here.set("k", "new", lease=lease) is False
+    assert there.get("k") == "older"
+    assert here.stats().errors == 1
+
+
+def test_two_threads_land_what_was_lost() -> None:
+    """The other may have taken the last between a look and the taking."""
+
+    class Lost(deque[Any]):
+        """Seems to hold one more."""
+
+        def __len__(self) -> int:
+            return super().__len__() + 1
+
+    cache = Cache(MemoryStore())
+    cache._core.lost = Lost()
+    assert cache.lease("k").granted

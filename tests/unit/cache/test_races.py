@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backendkit.cache import CachePolicy, Coherence, JsonCodec
-from backendkit.cache.decide import tier
+from backendkit.cache.decide import tier, versions
 from backendkit.cache.decide.entry import HEAD
 from backendkit.cache.errors import NestedLoad
 from backendkit.cache.face import Cache
@@ -302,3 +302,85 @@ def test_tags_may_be_any_text(world: World) -> None:
     assert cache.get_or_load("k", lambda: 1, tags=["\ud800"]) == 1
     cache._local.flush()
     assert cache.get_or_load("k", lambda: 2, tags=["\ud800"]) == 1
+
+
+def test_other_tags_that_are_invalidated_all_the_time_keep_nobody_from_reading(
+    world: World,
+) -> None:
+    """Each message comes while versions are being asked for: they are of other tags, and count."""
+    here, store, _ = one(world)
+    there, *_ = one(world)
+    there.set("k", {"n": 1}, tags=["t"])
+    run = store.run
+
+    def disturbed(operation: Operation[Any]) -> Any:
+        found = run(operation)
+        if operation.script is versions.LOOK:
+            here._local.kill(["other"])
+        return found
+
+    store.run = disturbed
+    assert here.get("k") == {"n": 1}
+    here._local.kill(["other"])
+    here._local.l1.clear()
+    assert here.get_or_load("k", broken, tags=["t"]) == {"n": 1}
+    here.set("k", {"n": 2}, tags=["t"])
+    assert not here._local._marks
+
+
+@pytest.mark.parametrize("how", ["tag", "clear", "flush", "fork"])
+def test_versions_that_may_have_been_replaced_are_not_learnt(world: World, how: str) -> None:
+    """Between the asking and the answer this process hears of a removal, or cannot have heard."""
+    local: Local = one(world)[0]._local
+    mark = local.mark()
+    {
+        "tag": lambda: local.kill(["t"]),
+        "clear": local.clear,
+        "flush": local.flush,
+        "fork": local.after_fork_in_child,
+    }[how]()
+    assert local.learn(mark, local.now(), (b"n", b"e"), {"t": b"old"}) is None
+    assert local.known(["t"]) is None
+    mark = local.mark()
+    assert local.learn(mark, local.now(), (b"n", b"e"), {"t": b"new"}) is local.known(["t"])
+
+
+def test_an_older_answer_does_not_undo_a_newer_one(world: World) -> None:
+    """Two threads ask; the answers come the other way round, and no message has come yet."""
+    local: Local = one(world)[0]._local
+    for newer, older in [
+        ((b"n1", {"t": b"t0"}), (b"n0", {"t": b"t0"})),
+        ((b"n1", {"t": b"t1"}), (b"n1", {"t": b"t0"})),
+    ]:
+        first, second = local.mark(), local.mark()
+        scope = local.learn(second, local.now(), (newer[0], b"e"), newer[1])
+        assert local.learn(first, local.now(), (older[0], b"e"), older[1]) is None
+        assert local.known(["t"]) is scope
+
+
+def test_who_names_tags_late_is_refused_under_an_epoch_of_before(world: World) -> None:
+    """It was read before a tag was invalidated, and noted after that was heard of."""
+    here, store, _ = one(world)
+    there, *_ = one(world)
+    run = store.run
+
+    def late(operation: Operation[Any]) -> Any:
+        found = run(operation)
+        if operation.script is versions.LOOK:
+            store.run = run
+            there.invalidate_tags("other")
+            here._local.kill(["other"])
+        return found
+
+    store.run = late
+
+    def load() -> str:
+        there.invalidate_tags("late")
+        current = loading()
+        assert current is not None
+        current.tag("late")
+        return "old"
+
+    assert here.get_or_load("k", load) == "old"
+    assert there.get("k") is None
+    assert here.stats().refused == 1

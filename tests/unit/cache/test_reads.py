@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backendkit.cache import MISSING, CachePolicy, Coherence, JsonCodec
-from backendkit.cache.decide import tier
+from backendkit.cache.decide import tier, versions
 from backendkit.cache.face import Cache
 from backendkit.cache.looks import Looks
 from backendkit.core.clock import ManualClock
@@ -243,16 +243,51 @@ def test_what_was_heard_during_a_look_is_not_filled() -> None:
     assert not watched.reader._local._watches
 
 
-def test_what_l1_ttl_ends_is_not_loaded_early() -> None:
-    """The second tier has it for longer: a look fetches it again, and its load's time does not count."""
-    watched = Watched(policy=CachePolicy(ttl=1_000, l1_ttl=10, beta=100))
+def test_the_tags_of_all_that_was_found_are_asked_for_at_once() -> None:
+    """However many kinds there are: a hundred users are not a hundred round trips."""
+    watched = Watched()
+    keys = [f"k{number}" for number in range(20)]
+    for key in keys:
+        watched.writer.set(key, [key], ttl=TTL, tags=[f"of {key}", "all"])
+    assert watched.reader.get_many(keys) == {key: [key] for key in keys}
+    assert [name for name in watched.sent if name != LOOK.name] == [versions.LOOK.name]
+    watched.writer.invalidate_tags("of k3")
+    again = watched.world.cache(codec=JsonCodec()).get_many(keys)
+    assert [key for key in keys if again[key] is MISSING] == ["k3"]
 
-    def slow() -> dict[str, int]:
+
+def test_what_only_the_first_tier_ends_is_not_loaded_early() -> None:
+    """The second has it for an hour more: there is nothing to refresh, however dear the load was."""
+    policy = CachePolicy(ttl=3_600, l1_ttl=1)
+    watched = Watched(policy=policy, chance=lambda: 0.0)
+
+    def dear() -> dict[str, int]:
         watched.clock.advance(500_000)
         return {"n": 1}
 
-    watched.writer.get_or_load("a", slow, ttl=1_000)
+    watched.writer.get_or_load("a", dear, policy=policy)
     assert watched.reader.get("a") == {"n": 1}
     record: Any = watched.reader._local.l1.peek("a")
-    assert record.times.cost == 0
-    assert record.deadline == record.fresh <= watched.reader._local.now() + 10
+    now = watched.reader._local.now()
+    assert record.deadline == record.fresh == now + 1
+    assert not watched.reader._core.is_early(record, now, policy)
+
+
+def test_what_begins_to_wait_before_a_look_is_not_filled() -> None:
+    """An invalidation that fails just after it was asked for, and before anything is sent, is heard of."""
+    watched = Watched(coherence=Coherence(on_unreachable="queue"))
+    watched.writer.set("a", "old", ttl=TTL)
+    upkeep: Any = watched.reader._core.upkeep
+    trusts = upkeep.trusts
+
+    def trusted(key: str) -> bool:
+        answer: bool = trusts(key)
+        upkeep.trusts = trusts
+        watched.store.cut = True
+        watched.reader.invalidate("a")
+        watched.store.cut = False
+        return answer
+
+    upkeep.trusts = trusted
+    assert watched.reader.get("a") == "old"  # it asked before
+    assert watched.reader.get("a") is None
