@@ -25,9 +25,10 @@ class Ear:
     Attributes:
         name: of the channel that it listens to.
         up: whether every server has confirmed that it listens, and its first tier was emptied after that.
+        alive_at: when the last heartbeat was sent that every server has answered; None before the first.
     """
 
-    __slots__ = ("_awaited", "_ref", "_seen", "name", "up")
+    __slots__ = ("_awaited", "_ref", "_seen", "alive_at", "name", "up")
 
     def __init__(self, core: Core) -> None:
         self._ref = weakref.ref(core)
@@ -35,6 +36,7 @@ class Ear:
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self.name = core.names.channel
         self.up = False
+        self.alive_at: float | None = None
 
     @property
     def core(self) -> Core | None:
@@ -82,6 +84,7 @@ class Ear:
         """Trust until the staleness allowed after a heartbeat was sent that all servers have answered."""
         core = self._ref()
         if core is not None and self.up:
+            self.alive_at = sent
             core.local.l1.trusted_until = sent + core.local.staleness
 
     def mute(self) -> bool:

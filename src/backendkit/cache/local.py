@@ -342,7 +342,7 @@ class Local:
         if (
             version is None
             or not version.read
-            or not (now < self.l1.trusted_until or now < version.until)
+            or now >= version.until + (_ASKED_AGAIN_S if now < self.l1.trusted_until else 0.0)
         ):
             return None
         return version
@@ -384,6 +384,10 @@ _FILLED = 64
 
 _MOST_SCOPES = 1_024
 """Combinations of tags whose scopes are kept."""
+
+_ASKED_AGAIN_S = 60.0
+"""Versions are asked for again so long after they ceased to count by themselves, although the channel tells of changes: nobody
+tells of one that the server has evicted or lost, and processes that know different ones find nothing of each other's."""
 
 _RECENT_TAGS = 4_096
 """Versions of tags that are kept although no entry of the first tier has them."""

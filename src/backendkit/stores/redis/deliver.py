@@ -53,6 +53,7 @@ class Delivery:
         "_operation",
         "_pause_us",
         "_redirects",
+        "_refusal",
         "_shared",
         "_topology",
     )
@@ -73,6 +74,7 @@ class Delivery:
         self._evaluate = False
         self._pause_us = _FIRST_PAUSE_US
         self._redirects = 0
+        self._refusal: Raw = None
 
     async def run(self, carrier: Carrier, raw: Raw | None) -> Reply:
         """Go on until there is a reply.
@@ -122,6 +124,8 @@ class Delivery:
 
     async def _react(self, carrier: Carrier, raw: Raw) -> None:
         """Prepare the next attempt, or raise if there must be none."""
+        if self._refusal is not None and isinstance(raw, NotSent) and self._is_over():
+            raise _unready(self._refusal)  # what time was spent on says more than that it is over
         verdict = judge(raw)
         match verdict:
             case Verdict.EVALUATE:
@@ -145,8 +149,11 @@ class Delivery:
         self._topology.suspect(self._address)
         self._address = None
 
+    def _is_over(self) -> bool:
+        return self._shared.time.mono_us() >= self._due_us
+
     async def _redirect(self, carrier: Carrier, raw: Any, *, asking: bool) -> None:
-        if self._shared.time.mono_us() >= self._due_us:
+        if self._is_over():
             raise _refused(raw)
         self._redirects += 1
         if self._redirects > _FREE_REDIRECTS:  # nodes that disagree must not be stormed meanwhile
@@ -169,6 +176,7 @@ class Delivery:
     async def _pause(self, carrier: Carrier, raw: Any) -> None:
         if self._shared.time.mono_us() + self._pause_us >= self._due_us:
             raise _unready(raw)
+        self._refusal = raw
         await carrier.wait(self._pause_us)
         self._pause_us = min(2 * self._pause_us, _LONGEST_PAUSE_US)
 
@@ -176,7 +184,7 @@ class Delivery:
         """After a connection that could not be made: go on only if another server has taken over."""
         failed = self._address
         self._look_again()
-        if self._shared.time.mono_us() < self._due_us:
+        if not self._is_over():
             try:
                 await self._learn(carrier)
             except NotSent:
