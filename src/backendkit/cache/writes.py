@@ -111,8 +111,8 @@ async def _put_many(
     for call, each, made in zip(calls, brought, packed, strict=True):
         keys, post = names.keys(call.key), names.post(DROP, call.key)
         operations.append(tier.put(keys, each.life, made.tail if made else b"", post))
-    keys = [call.key for call in calls]
-    outcomes = await _carried_here(io, operations, keys, core, core.local.drop)
+    about = [call.key for call in calls]
+    outcomes = await _carried_here(io, operations, about, core, core.local.drop)
     for operation, outcome in zip(operations, outcomes, strict=True):
         if not isinstance(outcome, Error):
             # Lost by a failover, it is not set again, for others may have set another since: what it replaced is removed.

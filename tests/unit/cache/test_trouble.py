@@ -209,7 +209,7 @@ def test_a_value_that_a_failover_has_lost_gives_way_to_none_older(
     world: World, clock: ManualClock
 ) -> None:
     """What was set is not set again, for others may have set another since; what it had replaced goes."""
-    cache, store, upkeep = one(world)
+    cache, _, upkeep = one(world)
     other, _, _ = one(world)
     cache.set("k", "old")
     before = dict(world.server.states)
@@ -220,12 +220,10 @@ def test_a_value_that_a_failover_has_lost_gives_way_to_none_older(
     assert (cache.get("k"), other.get("k")) == (None, None)
 
 
-def test_more_is_to_be_repeated_than_is_kept(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_is_to_be_repeated_than_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the namespace is cleared: which keys they were nobody knows any more."""
     monkeypatch.setattr("backendkit.cache.upkeep._MOST_RECENT", 2)
-    cache, store, upkeep = one(world)
+    cache, _, upkeep = one(world)
     cache.set("k", "old")
     before = dict(world.server.states)
     cache.invalidate("k")

@@ -91,6 +91,7 @@ class Delivery:
         sent = self._address is not None
         while True:
             if sent:
+                self._check_time(raw)
                 await self._react(carrier, raw)
                 self._shared.ledger.resent()
             raw = await self._send(carrier)
@@ -124,8 +125,6 @@ class Delivery:
 
     async def _react(self, carrier: Carrier, raw: Raw) -> None:
         """Prepare the next attempt, or raise if there must be none."""
-        if self._refusal is not None and isinstance(raw, NotSent) and self._is_over():
-            raise _unready(self._refusal)  # what time was spent on says more than that it is over
         verdict = judge(raw)
         match verdict:
             case Verdict.EVALUATE:
@@ -148,6 +147,11 @@ class Delivery:
         """Have the servers be asked before the next attempt, whoever makes it."""
         self._topology.suspect(self._address)
         self._address = None
+
+    def _check_time(self, raw: Raw) -> None:
+        """Raise the refusal that time was spent on, where it is over: that says more than that it is."""
+        if self._refusal is not None and isinstance(raw, NotSent) and self._is_over():
+            raise _unready(self._refusal)
 
     def _is_over(self) -> bool:
         return self._shared.time.mono_us() >= self._due_us
