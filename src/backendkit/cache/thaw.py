@@ -78,8 +78,10 @@ class Thaw:
             value = None
         if type(value) not in _MUTABLE:
             return self._thawed(key, raw)
-        began, seconds = self._began, cost / SECOND_US
+        began = self._began
         ends = min(began + (fresh - now) / SECOND_US, self._latest)
+        # Where the second tier has it for longer, it is asked: nothing to load early.
+        seconds = cost / SECOND_US if ends < self._latest else 0.0
         # Field by field: through two `__init__` it takes twice as long.
         record = _new(Record)
         record.value, record.size, record.thaw = body, len(body), self._decode

@@ -241,3 +241,18 @@ def test_what_was_heard_during_a_look_is_not_filled() -> None:
     assert watched.reader._local.l1.peek("a") is None
     assert watched.reader._local.l1.peek("b") is not None
     assert not watched.reader._local._watches
+
+
+def test_what_l1_ttl_ends_is_not_loaded_early() -> None:
+    """The second tier has it for longer: a look fetches it again, and its load's time does not count."""
+    watched = Watched(policy=CachePolicy(ttl=1_000, l1_ttl=10, beta=100))
+
+    def slow() -> dict[str, int]:
+        watched.clock.advance(500_000)
+        return {"n": 1}
+
+    watched.writer.get_or_load("a", slow, ttl=1_000)
+    assert watched.reader.get("a") == {"n": 1}
+    record: Any = watched.reader._local.l1.peek("a")
+    assert record.times.cost == 0
+    assert record.deadline == record.fresh <= watched.reader._local.now() + 10
