@@ -187,7 +187,9 @@ class Busy:
             StoreError: not all have been repeated.
         """
         since = self._since()
-        operations = [anew(core, operation) for at, operation in list(self._recent) if at >= since]
+        recent = [operation for at, operation in list(self._recent) if at >= since]
+        once = {(operation.script, operation.keys): operation for operation in recent}
+        operations = [anew(core, operation) for operation in once.values()]
         if self._coherence.on_restart == "clear" or self._forgotten >= since:
             operations.append(clearing(core))
         for outcome in self._store.run_many(operations):
