@@ -303,3 +303,24 @@ def test_a_child_has_a_thread_and_locks_of_its_own(
             thread.join()
     eventually(lambda: cache.stats().trusted, "the parent was not disturbed")
     cache.close()
+
+
+@pytest.mark.parametrize("denied", ["-subscribe", "-info", "-ping"])
+def test_who_may_not_listen_is_told_once(own_redis: Any, open_store: Any, denied: str) -> None:
+    """All else works: entries count for `max_l1_staleness` each, and what others remove is gone by then."""
+    single: Single = own_redis()
+    single.server.command("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", denied)
+    store = open_store(f"redis://app:pw@127.0.0.1:{single.server.port}/0")
+    coherence = Coherence(max_l1_staleness=0.2)
+    cache = Cache(store, namespace="n", codec=JsonCodec(), coherence=coherence)
+    told: list[Any] = []
+    cache.hooks.add(told.append, ChannelLost)
+    cache.set("k", "old")
+    eventually(lambda: told, "it is told")
+    writer = Cache(open_store(single.url), namespace="n", codec=JsonCodec())
+    writer.invalidate("k")
+    eventually(partial(forgets, cache), "it is gone")
+    assert not cache.stats().trusted
+    assert denied == "-ping" or len(told) == 1
+    for each in (cache, writer):
+        each.close()

@@ -25,9 +25,10 @@ class Ear:
     Attributes:
         name: of the channel that it listens to.
         up: whether every server has confirmed that it listens, and its first tier was emptied after that.
+        alive_at: when the last heartbeat was sent that every server has answered; None before the first.
     """
 
-    __slots__ = ("_awaited", "_ref", "_seen", "name", "up")
+    __slots__ = ("_awaited", "_mourned", "_ref", "_seen", "alive_at", "name", "up")
 
     def __init__(self, core: Core) -> None:
         self._ref = weakref.ref(core)
@@ -35,6 +36,8 @@ class Ear:
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self.name = core.names.channel
         self.up = False
+        self.alive_at: float | None = None
+        self._mourned = False
 
     @property
     def core(self) -> Core | None:
@@ -59,7 +62,7 @@ class Ear:
         if self.up or self._awaited or core is None:
             return
         core.local.flush()
-        self.up = True
+        self.up, self._mourned = True, False
         core.tell(events.ChannelUp(tuple(line.server for line in lines)))
         for line in lines:
             if line.eviction == "volatile-ttl":
@@ -82,6 +85,7 @@ class Ear:
         """Trust until the staleness allowed after a heartbeat was sent that all servers have answered."""
         core = self._ref()
         if core is not None and self.up:
+            self.alive_at = sent
             core.local.l1.trusted_until = sent + core.local.staleness
 
     def mute(self) -> bool:
@@ -93,12 +97,16 @@ class Ear:
         return was_up
 
     def lose(self, reason: str) -> None:
-        """Hear nothing from now on: what the first tier has counts no longer than it does by itself."""
-        if self.mute():
+        """Hear nothing from now on: what the first tier has counts no longer than it does by itself.
+
+        It is told once, also where it has never heard anything: who may not subscribe would else never learn of it.
+        """
+        if self.mute() or not self._mourned:
             self.mourn(reason)
 
     def mourn(self, reason: str) -> None:
         """Tell that it hears nothing."""
+        self._mourned = True
         core = self._ref()
         if core is not None:
             core.tell(events.ChannelLost(reason))
@@ -200,7 +208,8 @@ class Channel:
         """
         ears = self._ears[ear.name]
         ears.remove(ear)
-        ear.lose("the cache was closed")
+        if ear.mute():
+            ear.mourn("the cache was closed")
         if not ears:
             del self._ears[ear.name]
             for line in self.lines:

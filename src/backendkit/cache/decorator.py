@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
@@ -48,6 +48,7 @@ class Cached(Generic[P, R]):
         self.template = KeyTemplate(template, function)
         self._cache: Any = cache
         self._key = self.template.key
+        self._of_class = self.template.first == "cls"
         self._find = cache._find  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a part of the face
         self._local = cache._local  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a part of the face
         self._tags = [_tag(each, function) for each in tags]
@@ -86,15 +87,24 @@ class Cached(Generic[P, R]):
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of a call with these arguments."""
-        return self._key(args, kwargs)
+        return self._key(self._with_class(args, kwargs), kwargs)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Remove what a call with these arguments has cached; to be awaited where the function is."""
-        return self._cache.invalidate(self._key(args, kwargs))
+        return self._cache.invalidate(self.key(*args, **kwargs))
 
     def expire(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Make stale what a call with these arguments has cached; to be awaited where the function is."""
-        return self._cache.expire(self._key(args, kwargs))
+        return self._cache.expire(self.key(*args, **kwargs))
+
+    def _with_class(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the arguments with a class before them where one is missing: `classmethod` of Python 3.13 binds calls alone."""
+        if not self._of_class or "cls" in kwargs or (args and isinstance(args[0], type)):
+            return args
+        if self.template.reads("cls"):
+            fix = "pass the class first, or leave it out of the template."
+            raise InvalidArgument("cls", "must be given, as the template names it", args[:1], fix)
+        return (None, *args)
 
 
 class BoundCached(partial[Any]):

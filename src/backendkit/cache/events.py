@@ -77,7 +77,7 @@ class LeasesEvicted(Event):
 
 @dataclass(frozen=True, slots=True)
 class ChannelLost(Event):
-    """This process hears no invalidations: its first tier counts for `max_l1_staleness` only."""
+    """This process hears no invalidations, or never did: its first tier counts for `max_l1_staleness` only. Told once."""
 
     reason: str
 

@@ -245,6 +245,7 @@ class Turns:
             return self._open_at
         if not channel.up:
             self._open_at = now + self._next_pause()
+            self._join(channel, wanted, now)  # first: who is known is told where it fails
             self._open(channel, listening)
         self._join(channel, wanted, now)
         if now >= self._beat_at:

@@ -103,6 +103,15 @@ class KeyTemplate:
             key += (write(value) if write is not None else _written(value, name)) + tail
         return key if len(key) <= LONGEST else _hashed(key)
 
+    def reads(self, parameter: str) -> bool:
+        """Return whether a parameter makes a difference to the key."""
+        return any(name.partition(".")[0] == parameter for _, _, name, _ in self._fields)
+
+    @property
+    def first(self) -> str:
+        """The first parameter's name; empty where there is none."""
+        return self._names[0] if self._names else ""
+
     def __repr__(self) -> str:
         return f"KeyTemplate({self.template!r}, {self._function})"
 

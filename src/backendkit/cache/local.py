@@ -355,9 +355,8 @@ class Local:
         return scope
 
     def _valid(self, version: Version | None, now: float) -> Version | None:
-        if version is None or not version.read:
-            return None
-        return version if now < self.l1.trusted_until or now < version.until else None
+        told = now < self.l1.trusted_until
+        return version if version is not None and version.counts(now, told=told) else None
 
     def _kept(self, old: Version | None, token: bytes, until: float) -> Version:
         """Return the version object for a token: the old one if it is the same, for entries refer to it."""

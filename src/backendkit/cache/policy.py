@@ -98,9 +98,10 @@ class Coherence:
             happens to the network; 0.05 to 3,600.
         channel: whether processes tell each other; without it every entry counts for `max_l1_staleness` only.
         lease: how long a load's lease holds unless it is renewed, 0.1 to 60.
-        replication_window: how long own invalidations are kept, to be repeated after a failover that lost them.
-        on_restart: what follows when another server answers than before: `replay` own invalidations, or `clear`
-            the namespace as well.
+        replication_window: how far replicas may lag behind while their primary answers: own invalidations since so long before
+            its last answered heartbeat are kept, to be repeated after a failover that lost them.
+        on_restart: what follows when another server answers than before: `replay` own invalidations, sets too, as
+            invalidations of their keys; or `clear` the namespace as well. Of more than 100,000 in the window it is cleared, too.
         on_unreachable: an invalidation that cannot reach the server is raised (`raise`), or kept and sent as soon as
             possible (`queue`): until then this process does not trust the server's entry.
         wait_replicas: how many replicas must have an invalidation before it returns; 0: none. Where they have it not in time, it

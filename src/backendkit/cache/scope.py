@@ -21,6 +21,10 @@ class Version:
         self.alive = True
         self.until = until
 
+    def counts(self, now: float, *, told: bool) -> bool:
+        """Whether it may be loaded under at `now`; `told` where somebody tells of changes."""
+        return self.read and now < self.until + (_ASKED_AGAIN_S if told else 0.0)
+
 
 class Scope:
     """The versions that a load runs under; taken before it begins.
@@ -51,3 +55,8 @@ class Scope:
     def until(self) -> float:
         """Until when all of them count while nobody tells of changes."""
         return min([self.namespace.until, *[tag.until for tag in self.tags.values()]])
+
+
+_ASKED_AGAIN_S = 60.0
+"""Versions are asked for again so long after they ceased to count by themselves, although the channel tells of changes: nobody
+tells of one that the server has evicted or lost, and processes that know different ones find nothing of each other's."""

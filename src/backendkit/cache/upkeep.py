@@ -81,6 +81,7 @@ class Busy:
         self._lock = threading.RLock()
         self._leases: dict[bytes, Keys] = {}
         self._recent: deque[tuple[float, Operation[Any]]] = deque(maxlen=_MOST_RECENT)
+        self._forgotten = -math.inf
         self._queue: OrderedDict[object, _Waiting] = OrderedDict()
         self._queued: dict[str, int] = {}
         self._overflows = 0
@@ -161,12 +162,23 @@ class Busy:
     # Invalidations
 
     def note(self, operation: Operation[Any]) -> None:
-        """Remember an invalidation that was carried out, for as long as a replica may lag behind."""
-        now, recent = self._now(), self._recent
-        recent.append((now, operation))
-        since = now - self._coherence.window_us / 1e6
+        """Remember an invalidation that was carried out, for as long as a failover may lose it."""
+        recent = self._recent
+        if len(recent) == recent.maxlen:
+            self._forgotten = recent[0][0]
+        recent.append((self._now(), operation))
+        since = self._since()
         while recent and recent[0][0] < since:
             recent.popleft()
+
+    def _since(self) -> float:
+        """Return from when on an invalidation may be missing where another server answers.
+
+        A replica lags behind by `replication_window` at the most while its primary lives, which it did at the last
+        heartbeat that was answered; how long nobody answered since makes none of them safer.
+        """
+        alive_at = None if self.ear is None else self.ear.alive_at
+        return (self._now() if alive_at is None else alive_at) - self._coherence.window_us / 1e6
 
     def replay(self, core: Core) -> None:
         """Repeat recent invalidations where another server answers now, which may never have heard of them.
@@ -174,9 +186,11 @@ class Busy:
         Raises:
             StoreError: not all have been repeated.
         """
-        since = self._now() - self._coherence.window_us / 1e6
-        operations = [anew(core, operation) for at, operation in list(self._recent) if at >= since]
-        if self._coherence.on_restart == "clear":
+        since = self._since()
+        recent = [operation for at, operation in list(self._recent) if at >= since]
+        once = {(operation.script, operation.keys): operation for operation in recent}
+        operations = [anew(core, operation) for operation in once.values()]
+        if self._coherence.on_restart == "clear" or self._forgotten >= since:
             operations.append(clearing(core))
         for outcome in self._store.run_many(operations):
             outcome.unwrap()
@@ -317,4 +331,4 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 """Between attempts to send what waits."""
 
 _MOST_RECENT = 100_000
-"""Recent invalidations that are kept to be repeated."""
+"""Recent invalidations that are kept to be repeated; where there were more, the namespace is cleared instead."""

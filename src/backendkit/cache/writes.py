@@ -111,7 +111,15 @@ async def _put_many(
     for call, each, made in zip(calls, brought, packed, strict=True):
         keys, post = names.keys(call.key), names.post(DROP, call.key)
         operations.append(tier.put(keys, each.life, made.tail if made else b"", post))
-    return await _carried_here(io, operations, [call.key for call in calls], core, core.local.drop)
+    about = [call.key for call in calls]
+    outcomes = await _carried_here(io, operations, about, core, core.local.drop)
+    for operation, outcome in zip(operations, outcomes, strict=True):
+        if not isinstance(outcome, Error):
+            # Lost by a failover, it is not set again, for others may have set another since: what it replaced is removed.
+            entry, lease = operation.keys
+            post = core.names.channel, _message(operation)
+            core.upkeep.note(tier.invalidate((entry, lease), post))
+    return outcomes
 
 
 async def invalidate(io: CacheIO, core: Core, keys: Sequence[str]) -> None:

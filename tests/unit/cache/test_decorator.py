@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import Callable
 from enum import Flag, IntFlag
@@ -110,6 +111,26 @@ def test_methods_of_a_class_are_dropped_likewise(cache: Cache) -> None:
     kind.open.invalidate(1)
     kind.hello.invalidate("ada")
     assert (cache.get("open:1"), cache.get("hello:ada")) == (None, None)
+
+
+def test_a_class_that_the_key_needs_is_asked_for(cache: Cache) -> None:
+    """Python 3.13 does not tell `key` of a class method which class it was asked of; earlier ones do."""
+
+    class Shop:
+        @classmethod
+        @cache.cached("{cls.__name__}:{day}")
+        def open(cls, day: int = 1) -> list[int]:
+            return [day]
+
+    reached: Any = Shop.__dict__["open"].__func__
+    assert Shop.open(2) == [2]
+    assert reached.key(Shop, 2) == "Shop:2"
+    assert reached.key(day=2, cls=Shop) == "Shop:2"
+    for call in (reached.key, reached.invalidate, reached.expire):
+        with pytest.raises(InvalidArgument, match="pass the class first"):
+            call(2)
+    if sys.version_info < (3, 13):
+        assert Shop.open.key(2) == "Shop:2"
 
 
 def test_a_cached_function_may_be_cached_again(cache: Cache) -> None:

@@ -169,6 +169,8 @@ def test_another_server_hears_recent_invalidations(
     cache.set("kept", 1)
     cache.invalidate("long ago")
     clock.advance(11 * SECOND_US)
+    upkeep.channel.close("silence")
+    upkeep.connect()
     cache.invalidate("k")
     other, _, _ = one(world)
     other.set("k", "as a replica has it that has missed the invalidation")
@@ -179,6 +181,84 @@ def test_another_server_hears_recent_invalidations(
     assert [event.count for event in told] == [1 if on_restart == "replay" else 2]
     assert cache.get("k") is None
     assert cache.get("kept") == (1 if on_restart == "replay" else None)
+
+
+def test_what_came_before_a_long_outage_is_repeated(world: World, clock: ManualClock) -> None:
+    """Counted back from the last sign of life: however long nobody answered, the new server has not heard of it."""
+    cache, store, upkeep = one(world)
+    other, _, _ = one(world)
+    clock.advance(SECOND_US)
+    upkeep.connect()
+    cache.invalidate("k", "l")
+    clock.advance(11 * SECOND_US)  # nobody answers; another takes over that has missed it
+    other.set("k", "as a replica has it that has missed the invalidation")
+    world.identity = b"two"
+    store.line.lost = True
+    upkeep.channel.close("lost")
+    upkeep.connect()
+    assert cache.get("k") is None
+    assert len(upkeep._recent) == 2
+    clock.advance(12 * SECOND_US)
+    upkeep.channel.close("silence")
+    upkeep.connect()
+    cache.invalidate("m")
+    assert len(upkeep._recent) == 1
+
+
+def test_a_value_that_a_failover_has_lost_gives_way_to_none_older(
+    world: World, clock: ManualClock
+) -> None:
+    """What was set is not set again, for others may have set another since; what it had replaced goes."""
+    cache, _, upkeep = one(world)
+    other, _, _ = one(world)
+    cache.set("k", "old")
+    before = dict(world.server.states)
+    cache.set("k", "new")
+    world.fail_over(before, silent=False)
+    upkeep.channel.close("lost")
+    upkeep.connect()
+    assert (cache.get("k"), other.get("k")) == (None, None)
+
+
+def test_more_is_to_be_repeated_than_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the namespace is cleared: which keys they were nobody knows any more."""
+    monkeypatch.setattr("backendkit.cache.upkeep._MOST_RECENT", 2)
+    cache, _, upkeep = one(world)
+    cache.set("k", "old")
+    before = dict(world.server.states)
+    cache.invalidate("k")
+    cache.invalidate("l", "m")
+    world.fail_over(before, silent=False)
+    upkeep.channel.close("lost")
+    upkeep.connect()
+    assert cache.get("k") is None
+
+
+def test_processes_that_know_different_versions_agree_again(
+    world: World, clock: ManualClock
+) -> None:
+    """A version that was evicted is made anew by whoever asks next; the others ask again within a minute or so."""
+    cache, _, upkeep = one(world)
+    other, _, others = one(world)
+    for each in (cache, other):
+        each.set("k", 1, tags=["t"])
+    held = [key for key in world.server.states if key in cache._core.names.versions(["t"])]
+    assert len(held) == 3
+    for key in held:
+        del world.server.states[key]
+    third, _, _ = one(world)
+    third.set("k", 3, tags=["t"])
+    upkeep.receive(100)
+    assert cache.get("k") is None  # nothing stale, and nothing shared
+    for _ in range(70):
+        clock.advance(SECOND_US)
+        for each in (upkeep, others):
+            each.beat()
+            each.receive(100)
+    third.set("k", 3, tags=["t"])
+    for each in (upkeep, others):
+        each.receive(100)
+    assert (cache.get("k"), other.get("k")) == (3, 3)
 
 
 def test_an_unknown_message_empties_the_first_tier(world: World) -> None:

@@ -215,6 +215,8 @@ def test_recent_removals_are_kept_for_the_window_alone(world: World) -> None:
     cache, _, upkeep = one(world)
     cache.invalidate("a")
     world.clock.advance(11 * SECOND_US)
+    upkeep.channel.close("silence")
+    upkeep.connect()
     cache.invalidate("b")
     assert len(upkeep._recent) == 1
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from backendkit.cache.channel import Channel, Ear
+from backendkit.cache.channel import Channel
 from backendkit.cache.core import Core
 from backendkit.cache.decide import tier, versions
 from backendkit.cache.face import Cache
@@ -262,7 +262,7 @@ class ByHand(Busy):
         super().__init__(core, store, StillKeeper(store.clock, None), listens=True)
         self.held = core
         self.store = store
-        self.channel = HandChannel(core, store)
+        self.channel = HandChannel(self, store)
 
     @property
     def real(self) -> ByHand:
@@ -312,15 +312,18 @@ class ByHand(Busy):
         """Be the child's: its thread begins anew, and so does its channel."""
         self.channel.abandon()
         self.after_fork_in_child()
-        self.channel = HandChannel(self.held, self.store)
+        self.channel = HandChannel(self, self.store)
 
 
 class HandChannel(Channel):
     """The channel of one cache; what it opens is confirmed at once."""
 
-    def __init__(self, core: Core, store: WorldStore) -> None:
+    def __init__(self, upkeep: Busy, store: WorldStore) -> None:
+        ear, core = upkeep.ear, upkeep.core
+        assert ear is not None
+        assert core is not None
         super().__init__(store, core.local.now)
-        self.join(Ear(core))
+        self.join(ear)
 
     def open(self) -> bool:
         """Open, and empty the first tier."""

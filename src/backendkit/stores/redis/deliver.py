@@ -53,6 +53,7 @@ class Delivery:
         "_operation",
         "_pause_us",
         "_redirects",
+        "_refusal",
         "_shared",
         "_topology",
     )
@@ -73,6 +74,7 @@ class Delivery:
         self._evaluate = False
         self._pause_us = _FIRST_PAUSE_US
         self._redirects = 0
+        self._refusal: Raw = None
 
     async def run(self, carrier: Carrier, raw: Raw | None) -> Reply:
         """Go on until there is a reply.
@@ -89,6 +91,7 @@ class Delivery:
         sent = self._address is not None
         while True:
             if sent:
+                self._check_time(raw)
                 await self._react(carrier, raw)
                 self._shared.ledger.resent()
             raw = await self._send(carrier)
@@ -145,8 +148,16 @@ class Delivery:
         self._topology.suspect(self._address)
         self._address = None
 
+    def _check_time(self, raw: Raw) -> None:
+        """Raise the refusal that time was spent on, where it is over: that says more than that it is."""
+        if self._refusal is not None and isinstance(raw, NotSent) and self._is_over():
+            raise _unready(self._refusal)
+
+    def _is_over(self) -> bool:
+        return self._shared.time.mono_us() >= self._due_us
+
     async def _redirect(self, carrier: Carrier, raw: Any, *, asking: bool) -> None:
-        if self._shared.time.mono_us() >= self._due_us:
+        if self._is_over():
             raise _refused(raw)
         self._redirects += 1
         if self._redirects > _FREE_REDIRECTS:  # nodes that disagree must not be stormed meanwhile
@@ -169,6 +180,7 @@ class Delivery:
     async def _pause(self, carrier: Carrier, raw: Any) -> None:
         if self._shared.time.mono_us() + self._pause_us >= self._due_us:
             raise _unready(raw)
+        self._refusal = raw
         await carrier.wait(self._pause_us)
         self._pause_us = min(2 * self._pause_us, _LONGEST_PAUSE_US)
 
@@ -176,7 +188,7 @@ class Delivery:
         """After a connection that could not be made: go on only if another server has taken over."""
         failed = self._address
         self._look_again()
-        if self._shared.time.mono_us() < self._due_us:
+        if not self._is_over():
             try:
                 await self._learn(carrier)
             except NotSent:
