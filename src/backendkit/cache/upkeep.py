@@ -163,10 +163,11 @@ class Busy:
     def note(self, operation: Operation[Any]) -> None:
         """Remember an invalidation that was carried out, for as long as a replica may lag behind."""
         now, recent = self._now(), self._recent
-        recent.append((now, operation))
         since = now - self._coherence.window_us / 1e6
-        while recent and recent[0][0] < since:
-            recent.popleft()
+        with self._lock:  # of two threads that see the same old one, the second would drop the next
+            recent.append((now, operation))
+            while recent[0][0] < since:
+                recent.popleft()
 
     def replay(self, core: Core) -> None:
         """Repeat recent invalidations where another server answers now, which may never have heard of them.
