@@ -7,6 +7,7 @@ import pkgutil
 import sys
 
 import tests.benchmarks as package
+from tests.benchmarks.measure import awake
 
 _TOOLS = {"__main__", "measure", "report", "web"}
 
@@ -19,7 +20,8 @@ def main(names: list[str]) -> int:
         print(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
         return 2
     for name in names or known:
-        print(importlib.import_module(f"tests.benchmarks.{name}").page(), flush=True)
+        with awake():
+            print(importlib.import_module(f"tests.benchmarks.{name}").page(), flush=True)
     return 0
 
 

@@ -21,7 +21,7 @@ from backendkit.cache import L1, Cache, Entry, JsonCodec
 from backendkit.cache.decide import tier
 from backendkit.stores import MemoryStore, connect
 from backendkit.stores.redis.wire import Packer
-from tests.benchmarks.measure import awake, bare_trip, cost_of
+from tests.benchmarks.measure import bare_trip, cost_of
 from tests.benchmarks.report import Row, write
 from tests.ground.single import Single
 
@@ -37,8 +37,8 @@ server. Where the floors have a target, a peer's target is that one over what th
 where not, it is 1. Lower is better.
 
 The floor of a round trip is a bare socket that sends the same bytes and reads the same replies by hiredis: what is above it is
-the client's. While all this is measured a process per core, which gives way to everybody, keeps the cores from
-falling asleep: else waking them is most of a round trip, and falls on the rivals unequally.
+the client's. What the floor still varies by, 7 to 45 us on a virtual machine, is
+whether server and client meet on one core or one has to interrupt the other's; compare only within a row.
 """
 
 NOTES = """
@@ -57,7 +57,7 @@ PACKAGES = ["redis", "hiredis", "cachetools", "orjson", "cashews", "aiocache", "
 
 def page() -> str:
     """Measure everything and write the page."""
-    with awake(), Single() as single, ExitStack() as stack, asyncio.Runner() as runner:
+    with Single() as single, ExitStack() as stack, asyncio.Runner() as runner:
         flask_app = Flask("bench")
         stack.enter_context(flask_app.app_context())
         bench = Bench(single.url, single.server.port, flask_app, runner)

@@ -19,6 +19,8 @@ from importlib import import_module
 from statistics import median
 from typing import Any
 
+from tests.ground.lifeline import tied
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -105,7 +107,9 @@ def awake() -> Iterator[None]:
     process per core turns in a circle and gives way to everybody: the scheduler takes its core for idle.
     """
     spin = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
-    turning = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(os.cpu_count() or 1)]
+    turning = [
+        subprocess.Popen(tied(sys.executable, "-c", spin)) for _ in range(os.cpu_count() or 1)
+    ]
     try:
         yield
     finally:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 PAGES = Path("docs/benchmarks")
 
+_AWAKE = "A process per core, which gives way to everybody, keeps the cores awake: waking them would take longer than all else."
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -64,6 +66,7 @@ def write(
         "",
         *([notes.strip(), ""] if notes else []),
         f"Measured with `python -m tests.benchmarks {name}` on {_machine()}; {_versions(packages)}.",
+        _AWAKE,
         "",
     ]
     page = "\n".join(lines)

@@ -18,7 +18,8 @@ import redis.asyncio
 from backendkit.core.operation import Change, Item, Operation, Script, State
 from backendkit.core.store import Store
 from backendkit.stores import MemoryStore, connect
-from tests.benchmarks.measure import Duel, duel, median_cost
+from backendkit.stores.redis.wire import Packer
+from tests.benchmarks.measure import Duel, bare_trip, duel, median_cost
 from tests.benchmarks.report import Row, write
 from tests.ground.single import Single
 
@@ -28,6 +29,8 @@ TEXT = """
 One operation is one round trip. What it costs on the client decides how many requests a process serves, so that
 wall time and the client's CPU time are told apart. Ours goes through the public store, guard included; theirs is
 redis-py's `evalsha` with the script loaded and connections warm. Lower is better; a ratio of 0.5 is half the cost.
+
+The floor is a bare socket that sends the same bytes and reads the reply by hiredis alone.
 """
 
 
@@ -36,13 +39,13 @@ def page() -> str:
     with Single() as single:
         url = single.url
         server = redis.Redis.from_url(url)
-        rows = [*_blocking(url), *_awaiting(url), _memory(), *_bare_import()]
+        rows = [*_blocking(url, single.server.port), *_awaiting(url), _memory(), *_bare_import()]
         notes = _server_time(url, server)
         server.close()
     return write("store", "Stores", TEXT, rows, ["redis", "hiredis"], notes=notes)
 
 
-def _blocking(url: str) -> list[Row]:
+def _blocking(url: str, port: int) -> list[Row]:
     ours = connect(url, timeout=5)
     theirs = redis.Redis.from_url(url)
     digest = theirs.script_load(COUNT.lua)
@@ -56,9 +59,16 @@ def _blocking(url: str) -> list[Row]:
             theirs.evalsha(digest, 1, b"bench:{theirs}", 1)
 
     result = duel(we, they, 2_000)
+    operation = Operation(COUNT, (b"bench:{bare}",), (1,), _first)
+    ours.run(operation)  # the server knows the script from now on
+    floor = duel(we, bare_trip(port, Packer().pack(operation), 1), 2_000)
     ours.close()
     theirs.close()
-    return _both("one thread, one INCRBY", "redis-py", result, wall=0.7, cpu=0.5)
+    what = "one thread, one INCRBY"
+    return [
+        *_both(what, "redis-py", result, wall=0.7, cpu=0.5),
+        *_both(what, "bare socket", floor, wall=None, cpu=None),
+    ]
 
 
 def _awaiting(url: str) -> list[Row]:
@@ -140,7 +150,9 @@ async def _run_script(store: Store, script: Script) -> None:
     await store.aio.run(Operation(script, (b"bench:{%b}" % script.name.encode(),), (1,), _first))
 
 
-def _both(what: str, rival: str, result: Duel, *, wall: float, cpu: float) -> list[Row]:
+def _both(
+    what: str, rival: str, result: Duel, *, wall: float | None, cpu: float | None
+) -> list[Row]:
     def us(value: float) -> str:
         return f"{value:.1f} us"
 

@@ -16,6 +16,7 @@ import pytest
 
 from backendkit.cache import Cache, JsonCodec
 from backendkit.stores import connect
+from tests.ground.lifeline import tied
 from tests.ground.single import Single
 from tests.ground.waiting import eventually
 
@@ -91,7 +92,7 @@ class Crowd:
         """Start them, each with so many callers, and let all go together; loads take so many seconds."""
         how = (str(first), str(later), str(threads), str(tasks))
         for _ in range(processes):
-            command = [sys.executable, "-c", MEMBER, *self._goal, *how]
+            command = tied(sys.executable, "-c", MEMBER, *self._goal, *how, number=signal.SIGKILL)
             member = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             self._stack.callback(_end, member)
             self.members.append(member)

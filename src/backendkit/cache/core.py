@@ -24,7 +24,7 @@ from backendkit.cache.policy import CachePolicy, Coherence
 from backendkit.cache.record import Record, Ticket, Times
 from backendkit.cache.scope import Scope
 from backendkit.cache.stats import Counts
-from backendkit.cache.values import frozen, is_immutable, size_of
+from backendkit.cache.values import frozen, is_immutable, size_of, uncopied
 from backendkit.cache.wire import Wire
 from backendkit.core.clock import SECOND_US
 from backendkit.core.events import Event, Hooks
@@ -183,7 +183,7 @@ class Core:
             record = self._kept(call, brought.value, packed)
         except Exception as error:
             if strict:
-                raise _uncopied(brought.value) from error
+                raise uncopied(brought.value) from error
             self.tell(events.NotStored(call.key, type(error).__name__))
             record = Record(brought.value, UNKEPT, thaw=None)
         now, life = self.local.now(), brought.life
@@ -282,20 +282,11 @@ class Core:
         fresh = times.fresh
         if policy.l1_ttl is not None:
             end = self.local.now() + policy.l1_ttl_us / SECOND_US
-            if (
-                end < fresh
-            ):  # then the second tier is asked, which has it for longer: nothing to load early
+            if end < fresh:  # the second tier has it for longer: nothing to load early
                 fresh = end
                 times = times._replace(fresh=end, cost=0.0)
         record.live(times, fresh - times.cost * policy.beta * timing.LONGEST_EARLY)
         return record
-
-
-def _uncopied(value: object) -> NotEncodable:
-    return NotEncodable(
-        f"a {type(value).__qualname__} cannot be copied, so that callers would share it\n"
-        "To fix it: cache plain data, or pass policy=CachePolicy(sharing='shared')."
-    )
 
 
 def agrees(entry: Entry, scope: Scope) -> bool:

@@ -13,6 +13,8 @@ from itertools import chain, islice
 from typing import Any, cast
 from uuid import UUID
 
+from backendkit.cache.errors import NotEncodable
+
 
 def is_immutable(value: object) -> bool:
     """Whether nobody can change `value`: numbers, texts, dates and their like, and tuples and frozensets of such."""
@@ -44,6 +46,14 @@ def frozen(value: Any, *, shared: bool) -> tuple[Any, Callable[[Any], Any] | Non
     if shared or is_immutable(value):
         return value, None
     return deepcopy(value), deepcopy
+
+
+def uncopied(value: object) -> NotEncodable:
+    """Return the error for a value that cannot be copied."""
+    return NotEncodable(
+        f"a {type(value).__qualname__} cannot be copied, so that callers would share it\n"
+        "To fix it: cache plain data, or pass policy=CachePolicy(sharing='shared')."
+    )
 
 
 def _items_size(items: Iterable[object], number: int, depth: int) -> int:

@@ -61,7 +61,7 @@ def a_new_value(fleet: Fleet) -> None:
 
 
 WAYS = (
-    (one_key, ("nothing", "fresh", "stale")),
+    (one_key, ("nothing", "fresh", "stale", "early")),
     (both_keys, ("nothing", "fresh")),
     (what_is_there, ("fresh",)),
     (a_new_value, ("nothing",)),
@@ -73,9 +73,11 @@ def interrupted(
 ) -> None:
     """Stop what the first process does after some steps, let something happen, and ask again, everywhere.
 
-    `filled`: what the second tier has.
+    `filled`: what the second tier has; "early": and the first, so late that reading it refreshes it behind.
     """
-    if filled != "nothing":
+    if filled == "early":
+        almost_over(fleet)
+    elif filled != "nothing":
         ask(fleet, 1)
         fleet.get(1, "b")
         finish(fleet)
@@ -83,6 +85,7 @@ def interrupted(
         fleet.pass_time(5_000)
     way(fleet)
     reading = list(fleet.doing)
+    assert reading or filled != "early", "nothing is refreshed"
     for _ in range(stop):
         step(fleet, reading)
     happening(fleet)
@@ -95,6 +98,17 @@ def interrupted(
         ask(fleet, process)
     fleet.deliver(0, ALL)
     ask(fleet, 0)
+
+
+def almost_over(fleet: Fleet) -> None:
+    """Have the first process keep what took long to load, and let it come near its end."""
+    fleet.get(0, "a")
+    reading = list(fleet.doing)
+    while not fleet.processes[0].running["a"]:
+        step(fleet, reading)
+    fleet.pass_time(300, renewing=True)
+    finish(fleet)
+    wait(fleet, 4)
 
 
 def own_invalidation(fleet: Fleet) -> None:
@@ -306,21 +320,27 @@ def expired_and_failing(fleet: Fleet) -> None:
 
 
 def invalidated_while_failing(fleet: Fleet) -> None:
-    """A load that fails falls back on nothing that was invalidated while it ran."""
-    for stop in range(STEPS):
-        ask(fleet, 0)
-        fleet.expire(0, "a")
-        finish_last(fleet)
-        fleet.get(0, "a", "fails")
-        reading = list(fleet.doing)
-        for _ in range(stop):
-            step(fleet, reading)
-        fleet.invalidate(1, "a")
-        finish_last(fleet)
-        fleet.deliver(0, ALL)
-        fleet.get(0, "a", "fails")
-        finish(fleet)
-        fleet.pass_time(1_000)
+    """A load that fails falls back on nothing that was removed while it ran: by its key, by a tag, with all."""
+    removals: list[Callable[[], object]] = [
+        lambda: fleet.invalidate(1, "a"),
+        lambda: fleet.invalidate_tag(1, "t"),
+        lambda: fleet.clear(1),
+    ]
+    for remove in removals:
+        for stop in range(STEPS):
+            ask(fleet, 0)
+            fleet.expire(0, "a")
+            finish_last(fleet)
+            fleet.get(0, "a", "fails")
+            reading = list(fleet.doing)
+            for _ in range(stop):
+                step(fleet, reading)
+            remove()
+            finish_last(fleet)
+            fleet.deliver(0, ALL)
+            fleet.get(0, "a", "fails")
+            finish(fleet)
+            fleet.pass_time(1_000)
 
 
 def unheard_while_failing(fleet: Fleet) -> None:
