@@ -37,11 +37,11 @@ class Calls:
 
     def within(self, prefix: str) -> Calls:
         """Return the calls of a view."""
-        if not cast("object", prefix):
-            raise InvalidArgument("prefix", "must be text of one character or more", prefix)
         whole = f"{self._prefix}{prefix}"
-        (tag,) = check_tags((f"{PREFIX_TAG}{whole}",))
-        return Calls(self._core, whole, (*self._tags, tag))
+        if not isinstance(cast("object", prefix), str) or not prefix or not _fits(whole):
+            rule = f"must be text of 1..{LONGEST_PREFIX} characters, no NUL"
+            raise InvalidArgument("prefix", rule, prefix)
+        return Calls(self._core, whole, (*self._tags, f"{PREFIX_TAG}{whole}"))
 
     def find(self) -> Callable[[str], Any]:
         """Return what finds an entry of the first tier by its key."""
@@ -156,6 +156,13 @@ def never() -> None:
     """Stand for a loader where nothing is loaded."""
     raise AssertionError("nothing is loaded here")
 
+
+def _fits(prefix: str) -> bool:
+    return len(prefix) <= LONGEST_PREFIX and "\0" not in prefix
+
+
+LONGEST_PREFIX = 190
+"""Characters, those of the views that it is made of included: a tag is made of it."""
 
 PREFIX_TAG = "prefix:"
 """How the tags begin that views give to what they store."""

@@ -100,6 +100,7 @@ class Cache:
     def after_fork_in_child(self) -> None:
         """Begin without what the parent's thread kept up to date."""
         self._core.names.renew()
+        self._core.looks.at.clear()
         self._local.after_fork_in_child()
 
     def get(self, key: str, default: D | None = None) -> Any | D | None:

@@ -163,13 +163,13 @@ class Busy:
 
     def note(self, operation: Operation[Any]) -> None:
         """Remember an invalidation that was carried out, for as long as a failover may lose it."""
-        recent = self._recent
-        if len(recent) == recent.maxlen:
-            self._forgotten = recent[0][0]
-        recent.append((self._now(), operation))
-        since = self._since()
-        while recent and recent[0][0] < since:
-            recent.popleft()
+        recent, since = self._recent, self._since()
+        with self._lock:  # of two threads that see the same old one, the second would drop the next
+            if len(recent) == recent.maxlen:
+                self._forgotten = recent[0][0]
+            recent.append((self._now(), operation))
+            while recent and recent[0][0] < since:
+                recent.popleft()
 
     def _since(self) -> float:
         """Return from when on an invalidation may be missing where another server answers.

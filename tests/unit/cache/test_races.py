@@ -348,14 +348,15 @@ def test_versions_that_may_have_been_replaced_are_not_learnt(world: World, how: 
 def test_an_older_answer_does_not_undo_a_newer_one(world: World) -> None:
     """Two threads ask; the answers come the other way round, and no message has come yet."""
     local: Local = one(world)[0]._local
-    for newer, older in [
-        ((b"n1", {"t": b"t0"}), (b"n0", {"t": b"t0"})),
+    answers: list[tuple[tuple[bytes, dict[str, bytes]], tuple[bytes, dict[str, bytes]]]] = [
+        ((b"n1", {}), (b"n0", {})),
         ((b"n1", {"t": b"t1"}), (b"n1", {"t": b"t0"})),
-    ]:
+    ]
+    for newer, older in answers:
         first, second = local.mark(), local.mark()
         scope = local.learn(second, local.now(), (newer[0], b"e"), newer[1])
         assert local.learn(first, local.now(), (older[0], b"e"), older[1]) is None
-        assert local.known(["t"]) is scope
+        assert local.known(newer[1]) is scope
 
 
 def test_who_names_tags_late_is_refused_under_an_epoch_of_before(world: World) -> None:

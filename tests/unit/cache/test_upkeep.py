@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections import deque
 from itertools import pairwise
 from typing import Any
 
@@ -391,3 +392,32 @@ def test_who_was_dismissed_with_the_store_joins_again(keeper: Keeper, world: Wor
     assert set(keeper.members()) == {other, busy}
     busy.close()
     assert keeper.members() == [other]
+
+
+def test_two_threads_that_note_removals_drop_only_what_is_old(world: World) -> None:
+    """Both see the same old one: the second would drop the next, which a failover may yet lose."""
+    cache, _, upkeep = one(world)
+    threads: list[threading.Thread] = []
+
+    class Watched(deque[Any]):
+        """Has another thread note something while the first looks at what is old."""
+
+        def __getitem__(self, at: Any) -> Any:
+            found = super().__getitem__(at)
+            if not threads:
+                threads.append(threading.Thread(target=cache.invalidate, args=("c",)))
+                threads[0].start()
+                threads[0].join(0.2)
+            return found
+
+    cache.invalidate("a")
+    world.clock.advance(8 * SECOND_US)
+    cache.invalidate("b")
+    world.clock.advance(8 * SECOND_US)
+    assert upkeep.ear is not None
+    upkeep.ear.alive_at = cache._local.now()
+    upkeep._recent = Watched(upkeep._recent)
+    cache.invalidate("d")
+    threads[0].join()
+    assert [operation.args[-1][17:] for _, operation in upkeep._recent].count(b"b") == 1
+    assert len(upkeep._recent) == 3
