@@ -10,7 +10,7 @@ from backendkit.core.context import detach
 from backendkit.core.fork import remake_after_fork
 
 MOST_THREADS = 16
-"""Loads of one cache that run behind callers at once; beyond that nothing is refreshed behind anybody."""
+"""Loads of all caches of a Redis store, or of a cache of one tier, that run behind callers at once; beyond that nothing is refreshed behind anybody."""
 
 MOST_BOUNDED = 64
 """Loads of one cache at once that blocking callers wait for no longer than a timeout allows, one thread each. Beyond

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from backendkit.cache import events
+from backendkit.cache.behind import Behind
 from backendkit.cache.decide import entry as entries
 from backendkit.cache.decide import timing
 from backendkit.cache.decide.entry import TOKEN_BYTES, Entry
@@ -55,6 +56,10 @@ class Upkeep(Protocol):
 
     def trusts(self, key: str) -> bool:
         """Whether no invalidation of `key` waits in the queue."""
+        ...
+
+    def behind(self) -> Behind:
+        """Return the threads for loads behind callers that block."""
         ...
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ from copy import copy
 from typing import Any, ParamSpec, TypeVar
 
 from backendkit.cache import bulk, fence, flow, reads, writes
-from backendkit.cache.behind import Behind
 from backendkit.cache.build import core_of
 from backendkit.cache.calls import Calls, never
 from backendkit.cache.codecs import Codec
@@ -82,7 +81,7 @@ class Cache:
         self._find = self._calls.find()
         self._l1 = self._calls.tier()
         flights = core.local.flights
-        self._io = BlockingIO(store, store.clock, flights, Behind())
+        self._io = BlockingIO(store, store.clock, flights, core.upkeep.behind())
         io = AwaitingIO(store.aio, store.clock, flights)
         self._aio = AsyncCache._over(self, core, self._calls, io)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its other face
         remake_after_fork(self)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from backendkit.cache import events
+from backendkit.cache.behind import Behind
 from backendkit.cache.channel import Channel, Ear
 from backendkit.cache.core import Core
 from backendkit.core.clock import Clock, SystemClock, seconds_of
@@ -57,12 +58,14 @@ class Keeper:
 
     Attributes:
         now: seconds on that clock.
+        behind: threads for loads behind callers that block.
         sleeps_until: when the thread looks around by itself; whoever needs it earlier wakes it.
         term: another object after each end of the store: who has joined before has to do so again.
     """
 
     def __init__(self, clock: Clock, broadcasts: Broadcasts | None) -> None:
         self.now = seconds_of(clock)
+        self.behind = Behind()
         self._broadcasts = broadcasts
         self._channel: Channel | None = None
         self._alarm = Alarm()

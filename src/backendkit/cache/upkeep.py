@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from backendkit.cache import events
+from backendkit.cache.behind import Behind
 from backendkit.cache.channel import Ear
 from backendkit.cache.core import Core
 from backendkit.cache.decide import tier, versions
@@ -50,6 +51,10 @@ class Idle:
     def trusts(self, key: str) -> bool:
         """Return True."""
         return True
+
+    def behind(self) -> Behind:
+        """Return threads of its own."""
+        return Behind()
 
     def close(self) -> None:
         """Do nothing."""
@@ -96,6 +101,10 @@ class Busy:
     def core(self) -> Core | None:
         """Its cache's core while that lives."""
         return self._ref()
+
+    def behind(self) -> Behind:
+        """Return the threads that all caches of the store share."""
+        return self._keeper.behind
 
     def start(self) -> None:
         """See to it that the thread works for this cache; 0.1 us where it does."""
