@@ -94,9 +94,12 @@ def test_it_counts_as_one_operation(bench: Bench) -> None:
             assert after.batches == before.batches + 1
 
 
-def test_what_a_server_refuses_is_unsaid(bench: Bench, redis_single: Single) -> None:
+def test_what_a_server_refuses_is_unsaid(
+    bench: Bench, redis_single: Single, namespace: str
+) -> None:
     """A user who may not read so, or a key that holds something else; a script finds out why."""
     command, port = redis_single.server.command, redis_single.server.port
+    keys = [f"{namespace}{name}".encode() for name in "ab"]
     for rights, values in (
         ("-mget", [UNSAID] * 2),
         ("-time", [UNSAID] * 2),
@@ -104,8 +107,8 @@ def test_what_a_server_refuses_is_unsaid(bench: Bench, redis_single: Single) -> 
     ):
         command("ACL", "SETUSER", "looker", "reset", "on", ">pass", "~*", "+@all", rights)
         store = connect(f"redis://looker:pass@127.0.0.1:{port}", timeout=10)
-        assert store.run(look([b"a", b"b"])).values == values
-        assert store.run(look([b"a"])).values == [ABSENT if rights == "-mget" else UNSAID]
+        assert store.run(look(keys)).values == values
+        assert store.run(look(keys[:1])).values == [ABSENT if rights == "-mget" else UNSAID]
         store.close()
     command("ACL", "DELUSER", "looker")
     with bench.driver("single", "sync") as driver:
